@@ -1,0 +1,1 @@
+"""Lightning callbacks. Import them from their modules: some need ILOInversion, which needs one of them."""

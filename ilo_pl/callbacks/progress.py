@@ -1,0 +1,112 @@
+"""One progress bar for the whole run: stage, step, loss, time left."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ilo_pl.inversion import ILOInversion
+
+REFRESH_SECONDS = 0.25
+
+
+class StageProgress(ProgressBar):
+    """Shows images done, the stage, its split and step, the loss and the time left.
+
+    Args:
+        console: where to draw; standard error by default.
+        label: a word in front of the bar.
+    """
+
+    def __init__(self, console: Console | None = None, label: str = "") -> None:
+        super().__init__()
+        self._console = console or Console(stderr=True)
+        self._label = label
+        self._progress: Progress | None = None
+        self._shown = 0.0
+
+    def disable(self) -> None:
+        """Do nothing: every other process is silent already because Lightning never asks it."""
+        self._console.quiet = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the bar."""
+        assert isinstance(pl_module, ILOInversion)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self._console,
+        )
+        length = pl_module.task.schedule.total_steps
+        self._progress.add_task(
+            self._label,
+            total=length * len(pl_module.task.units),
+            completed=pl_module.unit * length + pl_module.step,
+            state="preparing (the first steps may compile)",
+        )
+        self._progress.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move the bar; the loss is read four times a second at most, for reading it waits."""
+        assert isinstance(pl_module, ILOInversion) and self._progress is not None
+        length = pl_module.task.schedule.total_steps
+        done = trainer.current_epoch * length + batch_idx + 1
+        now = time.monotonic()
+        final = batch_idx + 1 == length
+        if final or now - self._shown > REFRESH_SECONDS:
+            self._shown = now
+            self._progress.update(
+                self._progress.task_ids[0], completed=done, state=_describe(pl_module, outputs)
+            )
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the finished bar on the screen."""
+        self._stop()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the terminal back."""
+        self._stop()
+
+
+def _describe(module: ILOInversion, outputs: Any) -> str:
+    units = len(module.task.units)
+    parts = [f"batch {min(module.unit + 1, units)}/{units}"] if units > 1 else []
+    phase, spec = module.phase, module.walk.spec
+    verb = "re-encoding" if phase.kind == "reencode" else "stage"
+    stages = len(module.task.schedule.stages)
+    parts.append(f"{verb} {phase.stage + 1}/{stages} (split {spec.split})")
+    before = sum(p.steps for p in module.walk.phases[: module.walk.phase])
+    parts.append(f"step {max(module.step - before, 0)}/{phase.steps}")
+    parts.append(f"loss {float(outputs['loss']) / len(module.walk.batch.ids):.4f}")
+    return ", ".join(parts)

@@ -1,0 +1,21 @@
+"""Callbacks that receive each reconstruction as soon as it is done."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
+
+if TYPE_CHECKING:
+    from ilo_pl.inversion import ILOInversion, Reconstruction
+
+
+class ResultCallback(pl.Callback, abc.ABC):
+    """Base of callbacks that take results away while a fit goes on."""
+
+    @abc.abstractmethod
+    def on_result(
+        self, trainer: pl.Trainer, pl_module: ILOInversion, result: Reconstruction
+    ) -> None:
+        """Receive the reconstruction of one image."""

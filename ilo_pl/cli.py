@@ -1,0 +1,132 @@
+"""The command ``ilo-pl``."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata, resources
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ilo_pl.errors import IloError
+
+# Everything that takes long to import is imported by the command that needs it.
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ilo_pl", prog_name="ilo-pl")
+def cli() -> None:
+    """Solve inverse problems by searching the inputs of a frozen generator."""
+
+
+@cli.command()
+@click.argument("overrides", nargs=-1, metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]")
+def invert(overrides: tuple[str, ...]) -> None:
+    """Invert an image or a folder of images.
+
+    \b
+    ilo-pl invert input=photo.png task=random_inpainting method=ilo output=results
+    ilo-pl invert input=photo.png task=inpainting operator.file=mask.png output=results
+    ilo-pl invert input=faces/ reference=faces/ output=results batch_size=4
+
+    Every key is explained in configs/default.yaml and the groups beside it; "ilo-pl info" lists the
+    choices.
+    """
+    from ilo_pl.config import load_config
+    from ilo_pl.report import scores_table
+    from ilo_pl.runner import run
+
+    config = load_config(overrides)
+    method = str(config.method["name"])
+    scores = run(config, Console(stderr=True), method)
+    console = Console()
+    if scores:
+        console.print(scores_table("", [(method, scores)]))
+    console.print(f"Results are in {config.output}: look at {Path(config.output) / 'grid.png'}")
+
+
+@cli.command()
+@click.argument("overrides", nargs=-1, metavar="[output=DIR] [key=value ...]")
+def demo(overrides: tuple[str, ...]) -> None:
+    """Restore the shipped portrait from 10 % of its pixels, with CSGM and with ILO.
+
+    Writes to the folder "demo" unless output=DIR is given.
+    """
+    from ilo_pl.demo import run_demo
+
+    run_demo(overrides, Console())
+
+
+@cli.command()
+@click.argument("latents", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--weights", type=click.Path(path_type=Path), help="A copy of the generator's weights.")
+def render(latents: Path, output: Path, weights: Path | None) -> None:
+    """Generate the image of a latents file again: LATENTS.safetensors OUTPUT.png."""
+    from ilo_pl.generators import make_generator
+    from ilo_pl.io import RunFolder, load_point
+    from ilo_pl.point import render as render_point
+
+    point, about = load_point(latents)
+    generator = make_generator(about["generator"], weights)
+    image = render_point(generator, point, about["space"])[0]
+    if output.suffix.lower() != ".png":
+        raise click.BadParameter("must end in .png", param_hint="OUTPUT")
+    RunFolder(output.parent).write_image(".", output.stem, image)
+
+
+@cli.command()
+def info() -> None:
+    """List versions, devices and everything that can be chosen."""
+    import torch
+
+    from ilo_pl.config import choices
+    from ilo_pl.generators.weights import registry
+    from ilo_pl.losses import LOSSES
+    from ilo_pl.operators import OPERATORS
+
+    table = Table(show_header=False, box=None)
+    packages = ("ilo_pl", "torch", "pytorch-lightning", "torchmetrics", "lpips", "omegaconf")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    cpu = f"CPU ({torch.get_num_threads()} threads)"
+    table.add_row("versions", f"Python {platform.python_version()}, {versions}")
+    table.add_row("devices", ", ".join([cpu, *gpus]))
+    for group, word in (
+        ("generator", "generators"),
+        ("task", "tasks"),
+        ("method", "methods"),
+        ("trainer", "trainers"),
+    ):
+        table.add_row(word, ", ".join(choices(group)))
+    table.add_row("operators", ", ".join(OPERATORS))
+    table.add_row("losses", ", ".join(LOSSES))
+    for entry in registry().values():
+        table.add_row("weights", f"{entry.name}: {entry.source}; {entry.licence}")
+    table.add_row("package", str(resources.files("ilo_pl")))
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends with a message and status 2, never with a traceback."""
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        cli(standalone_mode=False)
+    except IloError as error:
+        errors.print(f"[bold red]error:[/] {_escape(str(error))}")
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        errors.print("stopped")
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,211 @@
+"""The typed configuration of a run, composed from the YAML groups in ``configs/``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field
+
+from ilo_pl.data import MaskSpec
+from ilo_pl.errors import ConfigurationError, nearest, unknown
+from ilo_pl.schedule import Schedule, Stage
+from ilo_pl.specs import Spec
+
+GROUPS = ("generator", "operator", "task", "method", "trainer")
+
+
+class GeneratorConfig(Spec):
+    """Which generator, and where its weights are (``null``: those in the package)."""
+
+    name: str
+    weights: str | None = None
+    seed: int = 0
+
+
+class TaskConfig(Spec):
+    """Which known problem this is; its settings are those of the other groups."""
+
+    name: str
+
+
+class TrainerConfig(Spec):
+    """What is passed to ``pytorch_lightning.Trainer``.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``mps``.
+        devices: how many.
+        precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``: bf16-mixed where the device
+            computes in it natively, else 32-true.
+    """
+
+    accelerator: str = "auto"
+    devices: Annotated[int, Field(ge=1)] = 1
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+
+
+class RunConfig(Spec):
+    """Everything one run needs; ``configs/default.yaml`` explains each key."""
+
+    input: str
+    output: str
+    reference: str | None = None
+    seed: int = 0
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    compile: bool | Literal["auto"] = "auto"
+    task: TaskConfig
+    generator: GeneratorConfig
+    operator: MaskSpec
+    method: dict[str, Any]
+    trainer: TrainerConfig
+
+    @property
+    def schedule(self) -> Schedule:
+        """The method as a schedule."""
+        return schedule_from_columns(self.method)
+
+
+def config_dir() -> Path:
+    """Return the folder of the YAML groups, in an installed package or in a checkout."""
+    packaged = Path(str(resources.files("ilo_pl"))) / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def choices(group: str) -> list[str]:
+    """Return the names of a config group, without the ones that only others build on."""
+    return sorted(
+        p.stem for p in (config_dir() / group).glob("*.yaml") if not p.stem.startswith("_")
+    )
+
+
+def schedule_from_columns(method: Mapping[str, Any]) -> Schedule:
+    """Build a schedule from a method file, where every key is one value or a list of one per stage.
+
+    Raises:
+        ConfigurationError: a list has another length than ``splits``, or a value cannot be used.
+    """
+    columns = {key: value for key, value in method.items() if key != "name"}
+    splits = columns.pop("splits", None)
+    if not isinstance(splits, Sequence) or isinstance(splits, str) or not splits:
+        raise ConfigurationError(
+            f"method.splits = {splits!r}; give a list of splits, for example [0,1,2,3]."
+        )
+    common = {k: columns.pop(k) for k in Schedule.model_fields if k != "stages" and k in columns}
+    columns["split"] = list(splits)
+    try:
+        stages = [Stage(**_pick(columns, i, len(splits), "")) for i in range(len(splits))]
+        return Schedule(stages=stages, **common)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"The method cannot be used. {error.what}", choices=error.choices, hint=error.hint
+        ) from None
+
+
+def _pick(columns: Mapping[str, Any], i: int, count: int, prefix: str) -> dict[str, Any]:
+    picked = {}
+    for key, value in columns.items():
+        if isinstance(value, Mapping):
+            picked[key] = _pick(value, i, count, f"{prefix}{key}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            if len(value) != count:
+                raise ConfigurationError(
+                    f"method.{prefix}{key} = {list(value)} has {len(value)} values for {count} stages.",
+                    hint="Give one value, or one for each of method.splits.",
+                )
+            picked[key] = value[i]
+        else:
+            picked[key] = value
+    return picked
+
+
+def load_config(overrides: Sequence[str]) -> RunConfig:
+    """Compose a configuration from overrides ``key=value`` in Hydra's syntax.
+
+    Raises:
+        ConfigurationError: an override cannot be parsed, names an unknown key, group or choice, or
+            has a value of another type than the key.
+    """
+    composed = _compose(overrides)
+    container = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(container, dict)
+    missing = [k for k in ("input", "output") if container.get(k) in (None, "???")]
+    if missing:
+        raise ConfigurationError(
+            f"{' and '.join(missing)} must be given.",
+            hint="For example: ilo-pl invert input=photo.png task=random_inpainting output=results",
+        )
+    config = RunConfig(**{str(k): v for k, v in container.items()})
+    _ = config.schedule
+    return config
+
+
+def load_method(name: str, **columns: Any) -> Schedule:
+    """Return a shipped method as a schedule, with some of its keys replaced.
+
+    Args:
+        name: a file of ``configs/method``.
+        columns: keys of that file with other values, one or one per stage.
+
+    Raises:
+        ConfigurationError: there is no such method or key.
+    """
+    if name not in choices("method"):
+        raise unknown("method", name, choices("method"))
+    composed = OmegaConf.to_container(_compose([f"method={name}"]).method)
+    assert isinstance(composed, dict)
+    return schedule_from_columns({**{str(k): v for k, v in composed.items()}, **columns})
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    with initialize_config_dir(str(config_dir().absolute()), version_base="1.3"):
+        try:
+            parsed = OverridesParser.create().parse_overrides(list(overrides))
+        except HydraException as error:
+            bad = [o for o in overrides if "=" not in o] or list(overrides)
+            raise ConfigurationError(
+                f"{bad[0]!r} is not of the form key=value.",
+                hint="Quote values with spaces or commas in them, for example "
+                f"\"input='my photo.png'\". ({str(error).splitlines()[0]})",
+            ) from None
+        picks = {p.key_or_group: p.value() for p in parsed if p.key_or_group in GROUPS}
+        for group, pick in picks.items():
+            if pick not in choices(group):
+                raise unknown(group, str(pick), choices(group))
+        base = compose("default", [f"{g}={p}" for g, p in picks.items()])
+        _check_keys([p.key_or_group for p in parsed if p.key_or_group not in picks], base)
+        try:
+            return compose("default", list(overrides))
+        except (ConfigCompositionException, OmegaConfBaseException) as error:
+            cause = error.__cause__ or error
+            raise ConfigurationError(
+                f"The configuration cannot be composed: {str(cause).splitlines()[0]}"
+            ) from None
+
+
+def _check_keys(keys: Sequence[str], base: DictConfig) -> None:
+    known = list(_flatten(OmegaConf.to_container(base)))
+    for key in keys:
+        if key.lstrip("+~") in known or key.startswith("method.losses."):
+            continue
+        close = nearest(key, known) or [k for k in known if k.endswith(key.rpartition(".")[2])]
+        hint = f"Did you mean {' or '.join(close)}? " if close else ""
+        raise ConfigurationError(
+            f"There is no configuration key {key!r}.",
+            hint=f"{hint}All keys are explained in {config_dir() / 'default.yaml'}.",
+        )
+
+
+def _flatten(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    keys = []
+    for key, value in node.items():
+        keys += [f"{prefix}{key}", *_flatten(value, f"{prefix}{key}.")]
+    return keys

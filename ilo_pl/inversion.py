@@ -1,0 +1,264 @@
+"""Inversion as a module: ``trainer.fit(ILOInversion(task))``.
+
+One epoch is one unit, a batch of images that walks through all its stages together; one Lightning step
+is one gradient step. Every epoch has the same number of steps, which is what makes a run resumable at
+any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from ilo_pl.acceleration import CompileMode, Synthesizer
+from ilo_pl.callbacks.results import ResultCallback
+from ilo_pl.callbacks.stage_switch import StageSwitch
+from ilo_pl.errors import TrainerError
+from ilo_pl.point import Point, render
+from ilo_pl.schedule import Phase
+from ilo_pl.stage import Engine, SearchStage
+from ilo_pl.task import InverseTask
+from ilo_pl.walk import StageRecord, Walk
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What the search found for one image.
+
+    Args:
+        id: the image's id.
+        image: ``(3, H, W)`` in [-1, 1], float32, on the CPU.
+        measurements: the measurements it explains, on the CPU.
+        picture: those measurements as a picture, ``(3 or 4, H, W)`` in [-1, 1], where they are one.
+        point: the variables that generate it (batch of one), on the CPU.
+        space: latent space of ``point.latents``.
+        loss: its measurement loss under the last stage's weights.
+        stages: how each solve ended, with this image alone.
+    """
+
+    id: str
+    image: Tensor
+    measurements: Tensor
+    picture: Tensor | None
+    point: Point
+    space: str
+    loss: float
+    stages: tuple[StageRecord, ...]
+
+
+class Positions:
+    """The steps of an epoch as Lightning wants to see them: a sized, stateful iterable of numbers.
+
+    The tensors of a step live in the module, so the position does too.
+
+    Args:
+        module: the inversion whose steps these are.
+    """
+
+    def __init__(self, module: ILOInversion) -> None:
+        self._module = module
+
+    def __len__(self) -> int:
+        return self._module.task.schedule.total_steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._module.step, len(self)))
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the module's position, for a checkpoint."""
+        return {"step": self._module.step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Check that the module, which is restored first, is where the loader was."""
+        if state["step"] != self._module.step:
+            raise TrainerError(
+                f"The checkpoint's loader is at step {state['step']} and its module at step "
+                f"{self._module.step}: the checkpoint is damaged."
+            )
+
+
+class ILOInversion(pl.LightningModule):
+    """Invert a generator: solve an inverse problem by searching the generator's inputs.
+
+    Brings its own data and the :class:`~ilo_pl.callbacks.StageSwitch` callback; the fit ends by itself.
+
+    Args:
+        task: the inverse problem.
+        compile: compile the expensive end of the generator: ``True``, ``False`` or ``"auto"``, which
+            compiles when the schedule is long enough to repay it.
+        keep_results: keep every :class:`Reconstruction` in :attr:`results`. Switch it off for long
+            runs whose results a :class:`~ilo_pl.callbacks.results.ResultCallback` takes away.
+
+    Attributes:
+        results: reconstructions by image id.
+        stage: the stage being run, a LightningModule whose parameters are the variables.
+    """
+
+    stage: SearchStage
+
+    def __init__(
+        self,
+        task: InverseTask,
+        *,
+        compile: CompileMode = "auto",
+        keep_results: bool = True,
+    ) -> None:
+        super().__init__()
+        self.task = task
+        self.keep_results = keep_results
+        self.results: dict[str, Reconstruction] = {}
+        self.unit = 0
+        self.step = 0
+        self._synthesizer = Synthesizer(task, compile)
+        self._walk: Walk | None = None
+
+    # ---- what Lightning asks for -------------------------------------------------------------------
+
+    @property
+    def trainer(self) -> pl.Trainer:
+        """The Trainer this module is attached to."""
+        return super().trainer
+
+    @trainer.setter
+    def trainer(self, trainer: pl.Trainer | None) -> None:
+        # Lightning would resolve an unset max_epochs to 1000 with a warning before any hook runs;
+        # StageSwitch sets the true number.
+        if trainer is not None and trainer.fit_loop.max_epochs is None:
+            trainer.fit_loop.max_epochs = -1
+        pl.LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Bring the stage switch, and refuse strategies that average what must not be averaged."""
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, SingleDeviceStrategy):
+            raise TrainerError(
+                f"{type(strategy).__name__} would average gradients of different images.",
+                hint="Pass devices=1: each image is its own problem.",
+            )
+        own = any(isinstance(c, StageSwitch) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [] if own else [StageSwitch()]
+
+    def configure_model(self) -> None:
+        """Begin with the first unit; a checkpoint, if any, is loaded after this."""
+        self.task.generator.to(self.trainer.strategy.root_device)
+        self.results = {}
+        self._begin(unit=0)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the current stage's optimiser and learning-rate schedule."""
+        return self.walk.stage.configure_optimizers()
+
+    def train_dataloader(self) -> Positions:
+        """Return the positions of an epoch's steps."""
+        return Positions(self)
+
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        """Return the loss of one step: the sum over images of the current stage's loss."""
+        assert batch == batch_idx == self.step, (batch, batch_idx, self.step)
+        loss: Tensor = self.walk.stage.training_step()
+        size = len(self.walk.batch.ids)
+        self.log("loss", loss.detach() / size, batch_size=size)
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take a step, then put every variable back into its ball or onto its sphere."""
+        super().optimizer_step(*args, **kwargs)
+        self.walk.stage.project()
+        self.step += 1
+
+    # ---- the walk ----------------------------------------------------------------------------------
+
+    @property
+    def walk(self) -> Walk:
+        """The current unit's walk through the phases."""
+        assert self._walk is not None, "the module is not attached to a fit"
+        return self._walk
+
+    @property
+    def phase(self) -> Phase:
+        """The phase being run."""
+        return self.walk.phases[self.walk.phase]
+
+    @property
+    def switch_is_due(self) -> bool:
+        """Whether the phase being run has had all its steps."""
+        return self.step >= sum(p.steps for p in self.walk.phases[: self.walk.phase + 1])
+
+    def switch(self) -> bool:
+        """End the phase; begin the next one, or the first of the next unit.
+
+        Returns:
+            Whether there is anything left to run.
+        """
+        if not self.walk.advance():
+            self._emit()
+            if self.unit + 1 == len(self.task.units):
+                self.unit += 1
+                self.step = 0
+                return False
+            self._begin(self.unit + 1)
+        self.stage = self.walk.stage
+        return True
+
+    def _begin(self, unit: int) -> None:
+        self.unit = unit
+        self.step = 0
+        self._walk = self._new_walk(unit)
+        while self.switch_is_due:  # a first stage without steps
+            self.walk.advance()
+        self.stage = self.walk.stage
+
+    def _new_walk(self, unit: int) -> Walk:
+        device = self.trainer.strategy.root_device
+        engine = Engine(self.task.generator, self.task.schedule.latent_space, self._synthesizer)
+        return Walk(self.task, self.task.source.load(self.task.units[unit]).to(device), engine)
+
+    def _emit(self) -> None:
+        """Hand out the reconstructions of the unit that has just ended."""
+        walk = self.walk
+        pictures = walk.batch.operator.picture(walk.batch.measurements)
+        for i, (image_id, kept) in enumerate(zip(walk.batch.ids, walk.kept, strict=True)):
+            image = render(self.task.generator, kept.point, self.task.schedule.latent_space)
+            result = Reconstruction(
+                id=image_id,
+                image=image[0].cpu(),
+                measurements=walk.batch.measurements[i].cpu(),
+                picture=None if pictures is None else pictures[i].cpu(),
+                point=kept.point.map(lambda t: t.cpu()),
+                space=self.task.schedule.latent_space,
+                loss=kept.loss,
+                stages=tuple(record.select(i) for record in walk.records),
+            )
+            if self.keep_results:
+                self.results[image_id] = result
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, ResultCallback):
+                    callback.on_result(self.trainer, self, result)
+
+    # ---- checkpoints -------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the position and the walk to a checkpoint."""
+        checkpoint["ilo"] = {"unit": self.unit, "step": self.step, "walk": self.walk.state()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rebuild the stage that was running, so that Lightning finds parameters of its shapes."""
+        saved = checkpoint["ilo"]
+        self.unit, self.step = saved["unit"], saved["step"]
+        if self.unit == len(self.task.units):
+            return
+        self._walk = self._new_walk(self.unit)
+        prefix = "stage."
+        tensors = {
+            name.removeprefix(prefix): value
+            for name, value in checkpoint["state_dict"].items()
+            if name.startswith(prefix)
+        }
+        self.walk.restore(saved["walk"], tensors)
+        self.stage = self.walk.stage

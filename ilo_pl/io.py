@@ -1,0 +1,234 @@
+"""Images in, run folders out; nothing is ever left half written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ilo_pl.errors import InputError, OutputError
+from ilo_pl.point import Point
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+POINT_FORMAT = "ilo_pl.point/1"
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A picture from a file.
+
+    Args:
+        rgb: ``(3, H, W)`` float32 in [-1, 1].
+        alpha: ``(H, W)`` float32 in [0, 1], or ``None`` when the file has no transparency.
+    """
+
+    rgb: Tensor
+    alpha: Tensor | None
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """Round images in [-1, 1] to uint8 in [0, 255]."""
+    return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def find_images(path: Path) -> dict[str, Path]:
+    """Return the images at a path by id: one file, or every image of a folder, sorted.
+
+    The id is the file's name without its suffix.
+
+    Raises:
+        InputError: there is nothing there, no image in the folder, or two files with one id.
+    """
+    if path.is_file():
+        return {path.stem: path}
+    if not path.is_dir():
+        raise InputError(f"There is no file or folder {path}.")
+    found: dict[str, Path] = {}
+    for file in sorted(path.iterdir()):
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            if file.stem in found:
+                raise InputError(
+                    f"{found[file.stem].name} and {file.name} in {path} would have the same id.",
+                    hint="Rename one: results are named by the file name without its suffix.",
+                )
+            found[file.stem] = file
+    if not found:
+        raise InputError(f"The folder {path} holds no image.", choices=SUFFIXES)
+    return found
+
+
+def load_image(path: Path) -> LoadedImage:
+    """Read an image file of any common mode: RGB, grey, palette, with alpha, 1 to 16 bits.
+
+    Raises:
+        InputError: the file cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            image.load()
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path} is not an image, whatever its name says.", choices=SUFFIXES
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"The image {path} cannot be read: {error}.") from error
+    if image.mode.startswith("I") or image.mode == "F":
+        return LoadedImage(_deep_grey(path, image), None)
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = torch.from_numpy(np.array(image.getchannel("A"))).float() / 255
+    rgb = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    return LoadedImage(rgb.float() / 127.5 - 1, alpha)
+
+
+def _deep_grey(path: Path, image: Image.Image) -> Tensor:
+    """Return a greyscale image of more than 8 bits as RGB in [-1, 1]."""
+    values = torch.from_numpy(np.array(image).astype(np.float32))
+    if image.mode == "F" or float(values.max()) > 65535 or float(values.min()) < 0:
+        raise InputError(
+            f"{path} holds numbers outside 0 to 65535 (mode {image.mode}).",
+            hint="Save it as an 8-bit or 16-bit image.",
+        )
+    return (values / 32767.5 - 1).expand(3, -1, -1).clone()
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
+
+    Raises:
+        OutputError: the file system refuses, for example because it is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise _explain(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _explain(path: Path, error: Exception) -> OutputError:
+    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+    hint = "Free some space, then run again into a new folder." if full else ""
+    reason = "no space is left on the disk" if full else str(error)
+    return OutputError(f"{path} could not be written: {reason}.", hint=hint)
+
+
+class RunFolder:
+    """The folder that one run writes.
+
+    Args:
+        path: the folder; made when the run begins, not before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check(self, bytes_needed: int = 0) -> None:
+        """Make sure that a run can be written here, without leaving a trace.
+
+        Raises:
+            OutputError: the folder holds something, cannot be written, or the disk is too full.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"The output {self.path} is a file, not a folder.")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise OutputError(
+                f"The output folder {self.path} is not empty; a run never writes into another's.",
+                hint="Give another folder with output=..., or empty this one.",
+            )
+        parent = self.path.absolute()
+        while not parent.exists():
+            parent = parent.parent
+        try:
+            with tempfile.TemporaryFile(dir=parent):
+                free = shutil.disk_usage(parent).free
+        except OSError as error:
+            raise OutputError(f"The output folder {self.path} cannot be written: {error}.") from error
+        if free < bytes_needed:
+            raise OutputError(
+                f"The run needs about {bytes_needed / 1e6:.0f} MB in {parent} and "
+                f"{free / 1e6:.0f} MB are free.",
+                hint="Free some space or give another folder with output=...",
+            )
+
+    def write(self, name: str, writer: Callable[[Path], object]) -> Path:
+        """Write one file through a temporary name and return its path."""
+        path = self.path / name
+        with atomic(path) as temporary:
+            writer(temporary)
+        return path
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file."""
+        return self.write(name, lambda path: path.write_text(text, "utf-8"))
+
+    def write_image(self, kind: str, name: str, image: Tensor) -> Path:
+        """Write a PNG into the subfolder ``kind``.
+
+        Args:
+            kind: subfolder.
+            name: file name without suffix.
+            image: ``(3, H, W)`` or, with alpha, ``(4, H, W)``; uint8, or float in [-1, 1].
+        """
+        data = image if image.dtype == torch.uint8 else to_bytes(image)
+        picture = Image.fromarray(data.permute(1, 2, 0).cpu().numpy())
+        return self.write(f"{kind}/{name}.png", lambda path: picture.save(path, "PNG"))
+
+    def write_latents(self, name: str, point: Point, space: str, generator: str) -> Path:
+        """Write what regenerates an image; :func:`load_point` reads it.
+
+        Args:
+            name: the image's id.
+            point: the variables (batch of one).
+            space: their latent space.
+            generator: registered name of the generator they belong to.
+        """
+        tensors = {key: value.contiguous() for key, value in point.named()}
+        metadata = {
+            "format": POINT_FORMAT,
+            "generator": generator,
+            "split": str(point.split),
+            "space": space,
+        }
+        return self.write(
+            f"latents/{name}.safetensors",
+            lambda path: safetensors.torch.save_file(tensors, path, metadata),
+        )
+
+
+def load_point(path: Path) -> tuple[Point, dict[str, str]]:
+    """Read a latents file: the point (batch of one) and its metadata.
+
+    ``render(generator, point, metadata["space"])`` gives the image that was saved with it.
+
+    Raises:
+        InputError: the file is not one.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read as a latents file: {error}.") from error
+    if metadata.get("format") != POINT_FORMAT:
+        raise InputError(f"{path} is not a latents file of ilo_pl ({POINT_FORMAT}).")
+    return Point.from_named(int(metadata["split"]), tensors), metadata

@@ -1,0 +1,84 @@
+"""How close reconstructions are to true images. Reads a run folder, never the engine."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
+
+from ilo_pl.io import RunFolder, load_image
+from ilo_pl.losses.perceptual import load_lpips
+
+LPIPS_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one image.
+
+    Args:
+        id: the image's id.
+        psnr: peak signal-to-noise ratio in dB, higher is better.
+        ssim: structural similarity, up to 1, higher is better.
+        lpips: LPIPS with AlexNet at 256 x 256, lower is better.
+    """
+
+    id: str
+    psnr: float
+    ssim: float
+    lpips: float
+
+
+class Scorer:
+    """Compares images; loads the LPIPS network once."""
+
+    def __init__(self) -> None:
+        self._lpips = load_lpips("alex")
+
+    @torch.no_grad()
+    def __call__(self, image_id: str, image: Tensor, reference: Tensor) -> Scores:
+        """Score an image ``(3, H, W)`` in [-1, 1] against the true one."""
+        ours, true = ((x[None] + 1) / 2 for x in (image, reference))
+        ssim = structural_similarity_index_measure(ours, true, data_range=1.0)
+        assert isinstance(ssim, Tensor)
+        return Scores(
+            image_id,
+            float(peak_signal_noise_ratio(ours, true, data_range=1.0)),
+            float(ssim),
+            float(self._lpips(*(_shrink(x[None]) for x in (image, reference)))),
+        )
+
+
+def _shrink(images: Tensor) -> Tensor:
+    """Average down to 256 x 256, where the ILO paper computes LPIPS; smaller images stay as they are."""
+    if min(images.shape[-2:]) <= LPIPS_SIZE:
+        return images
+    return F.interpolate(images, (LPIPS_SIZE, LPIPS_SIZE), mode="area")
+
+
+def score_run(folder: RunFolder, references: Mapping[str, Path]) -> list[Scores]:
+    """Score every reconstruction of a run folder that has a reference and write ``metrics.csv``."""
+    scorer = Scorer()
+    scores = [
+        scorer(path.stem, load_image(path).rgb, load_image(references[path.stem]).rgb)
+        for path in sorted((folder.path / "reconstructions").glob("*.png"))
+        if path.stem in references
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(Scores)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(s).items()} for s in scores
+    )
+    folder.write_text("metrics.csv", text.getvalue())
+    return scores

@@ -1,0 +1,90 @@
+"""The contract of forward operators: image -> measurements."""
+
+from __future__ import annotations
+
+import abc
+import copy
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from ilo_pl.errors import InputError
+
+
+class ForwardOperator(nn.Module, abc.ABC):
+    """A differentiable map A from images to measurements, y = A(x).
+
+    Tensors it needs are buffers. Those named in :attr:`per_image` have a leading dimension that is 1
+    (the same for every image) or the number of images (one for each).
+
+    Attributes:
+        image_shape: shape ``(C, H, W)`` of the images it takes.
+    """
+
+    per_image: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+
+    @property
+    @abc.abstractmethod
+    def measurement_shape(self) -> tuple[int, ...]:
+        """Shape of one image's measurements."""
+
+    @abc.abstractmethod
+    def apply(self, images: Tensor) -> Tensor:
+        """Measure images of the right shape."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Measure images ``(B, C, H, W)`` in [-1, 1].
+
+        Raises:
+            InputError: the images are not of :attr:`image_shape`.
+        """
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape:
+            raise InputError(
+                f"{type(self).__name__} takes images of shape (B, {', '.join(map(str, self.image_shape))}); "
+                f"got {tuple(images.shape)}."
+            )
+        return self.apply(images)
+
+    def observed(self) -> Tensor:
+        """Return how many scalars are measured, float ``(1,)`` or one number per image ``(B,)``."""
+        return torch.tensor([float(torch.Size(self.measurement_shape).numel())])
+
+    def picture(self, measurements: Tensor) -> Tensor | None:
+        """Return measurements as images ``(B, 3 or 4, H, W)`` in [-1, 1], or ``None`` if they are none.
+
+        The base class shows measurements that have the shape of an RGB image.
+        """
+        shape = self.measurement_shape
+        return measurements.clamp(-1, 1) if len(shape) == 3 and shape[0] == 3 else None
+
+    @property
+    def count(self) -> int | None:
+        """Number of images this operator is bound to, or ``None`` when it takes any number."""
+        sizes = {getattr(self, name).shape[0] for name in self.per_image} - {1}
+        return max(sizes) if sizes else None
+
+    def select(self, indices: Sequence[int]) -> Self:
+        """Return the operator of some of the images it is bound to."""
+        if self.count is None:
+            return self
+        chosen = copy.copy(self)
+        chosen._buffers = dict(self._buffers)
+        for name in self.per_image:
+            buffer = getattr(self, name)
+            if buffer.shape[0] > 1:
+                chosen._buffers[name] = buffer[list(indices)]
+        return chosen
+
+
+class LinearOperator(ForwardOperator, abc.ABC):
+    """A linear forward operator, which has an adjoint: <A x, y> = <x, A* y>."""
+
+    @abc.abstractmethod
+    def adjoint(self, measurements: Tensor) -> Tensor:
+        """Map measurements ``(B, ...)`` to images ``(B, C, H, W)``."""

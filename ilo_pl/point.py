@@ -1,0 +1,114 @@
+"""A point of a stage's search space, and the image it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ilo_pl.generators.base import SplitGenerator, State
+
+Synthesis = Callable[[State, Tensor, list[Tensor | None], int, int], State]
+"""``SplitGenerator.run``, or a faster function that computes the same."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Values of all variables at one split: together they generate an image.
+
+    Args:
+        split: where the generator is cut.
+        hidden: the split state; ``{}`` at split 0.
+        latents: ``(B, n, D)`` with one latent for each slot behind the split, or n = 1 for all.
+        noises: noise inputs behind the split that are not the generator's own, by input index, on
+            the scale of N(0, 1), each ``(B, 1, h, w)``.
+    """
+
+    split: int
+    hidden: State
+    latents: Tensor
+    noises: dict[int, Tensor]
+
+    def named(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor with a name, ``hidden.<name>``, ``latents`` or ``noises.<index>``."""
+        for name, value in self.hidden.items():
+            yield f"hidden.{name}", value
+        yield "latents", self.latents
+        for index, value in self.noises.items():
+            yield f"noises.{index}", value
+
+    @classmethod
+    def from_named(cls, split: int, tensors: dict[str, Tensor]) -> Point:
+        """Undo :meth:`named`."""
+        hidden = {n.partition(".")[2]: t for n, t in tensors.items() if n.startswith("hidden.")}
+        noises = {int(n.partition(".")[2]): t for n, t in tensors.items() if n.startswith("noises.")}
+        return cls(split, hidden, tensors["latents"], noises)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Point:
+        """Return the point with ``function`` applied to every tensor."""
+        return Point(
+            self.split,
+            {name: function(value) for name, value in self.hidden.items()},
+            function(self.latents),
+            {index: function(value) for index, value in self.noises.items()},
+        )
+
+    def detach(self) -> Point:
+        """Return a copy that shares nothing with this one and is out of differentiation."""
+        return self.map(lambda t: t.detach().clone())
+
+
+def synthesise(
+    generator: SplitGenerator,
+    point: Point,
+    space: str,
+    stop: int | None = None,
+    run: Synthesis | None = None,
+) -> State:
+    """Run the generator from a point to a later split.
+
+    Args:
+        generator: the generator.
+        point: where to start.
+        space: latent space of ``point.latents``.
+        stop: split to end at; the image by default.
+        run: replaces ``generator.run``.
+    """
+    here = generator.splits[point.split]
+    noises = [point.noises.get(i) for i in range(here.first_noise, len(generator.noise_shapes))]
+    slots = generator.num_slots - here.first_slot
+    if slots:
+        styles = generator.to_styles(point.latents, space).expand(-1, slots, -1)
+    else:
+        styles = point.latents[:, :0]
+    stop = generator.last if stop is None else stop
+    return (run or generator.run)(point.hidden, styles, noises, point.split, stop)
+
+
+@torch.no_grad()
+def carry(generator: SplitGenerator, point: Point, space: str, split: int) -> Point:
+    """Express a point at a later split: the same image, seen from a deeper cut.
+
+    The latents and noises that are used up on the way become part of the split state.
+    """
+    if split == point.split:
+        return point
+    here, there = generator.splits[point.split], generator.splits[split]
+    latents = point.latents
+    if latents.shape[1] > 1:
+        latents = latents[:, there.first_slot - here.first_slot :]
+    noises = {i: n for i, n in point.noises.items() if i >= there.first_noise}
+    return Point(split, synthesise(generator, point, space, split), latents, noises)
+
+
+@torch.no_grad()
+def render(generator: SplitGenerator, point: Point, space: str) -> Tensor:
+    """Generate the images of a point in float32, eagerly: what is saved and what is compared.
+
+    Returns:
+        ``(B, 3, H, W)``, clamped to [-1, 1].
+    """
+    with torch.autocast(point.latents.device.type, enabled=False):
+        return synthesise(generator, point, space)["image"].clamp(-1, 1)

@@ -1,0 +1,97 @@
+"""Pictures and tables of a run. Reads a run folder, never the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.table import Table
+
+from ilo_pl.io import RunFolder
+from ilo_pl.metrics import Scores
+
+CELL = 256
+MAX_ROWS = 16
+
+
+def stage_images(folder: RunFolder, image_id: str) -> dict[str, Path]:
+    """Return the pictures of each solve of one image by label, in order."""
+    found = {}
+    for path in sorted((folder.path / "stages").glob("*.png")):
+        name, _, rest = path.stem.rpartition(".stage")
+        if name != image_id:
+            continue
+        stage, turn, split = rest.split("-")
+        label = "CSGM stage" if split == "split0" else f"stage {int(stage) + 1}"
+        again = "" if turn == "round0" else f", round {int(turn.removeprefix('round')) + 1}"
+        found[f"{label}{again}\n(split {split.removeprefix('split')})"] = path
+    return found
+
+
+def row_of(folder: RunFolder, image_id: str, truth: Path | None) -> dict[str, Path]:
+    """Return the pictures of one image by label: truth, measurements, stages, result."""
+    row: dict[str, Path] = {}
+    if truth is not None:
+        row["truth"] = truth
+    measured = folder.path / "measurements" / f"{image_id}.png"
+    if measured.exists():
+        row["measurements"] = measured
+    row |= stage_images(folder, image_id)
+    row["result"] = folder.path / "reconstructions" / f"{image_id}.png"
+    return row
+
+
+def write_grid(
+    folder: RunFolder, rows: Sequence[Mapping[str, Path]], notes: Sequence[str] = ()
+) -> Path:
+    """Draw a grid of labelled pictures into ``grid.png``.
+
+    Args:
+        folder: the run folder.
+        rows: pictures by label, one row an image, at most 16 are drawn.
+        notes: a text at the left of each row.
+    """
+    # The object interface needs no display and leaves pyplot's global state alone.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = rows[:MAX_ROWS]
+    columns = max(len(row) for row in rows)
+    figure = Figure(figsize=(2.4 * columns, 2.75 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for r, row in enumerate(rows):
+        for axis in axes[r]:
+            axis.axis("off")
+        for axis, (label, path) in zip(axes[r], row.items(), strict=False):
+            axis.imshow(_thumbnail(path))
+            axis.set_title(label, fontsize=10)
+        if r < len(notes):
+            figure.text(0.002, 1 - (r + 0.5) / len(rows), notes[r], rotation=90, va="center")
+    return folder.write("grid.png", lambda path: figure.savefig(path, format="png", dpi=110))
+
+
+def _thumbnail(path: Path) -> np.ndarray:
+    """Return a small copy; what is transparent becomes a checkerboard."""
+    with Image.open(path) as file:
+        image = file.convert("RGBA") if file.has_transparency_data else file.convert("RGB")
+    if image.mode == "RGBA":
+        board = np.indices((image.height, image.width)) // max(image.height // 32, 1)
+        grey = (np.where(board.sum(0) % 2, 205, 235)).astype(np.uint8)
+        background = Image.fromarray(grey).convert("RGBA")
+        image = Image.alpha_composite(background, image).convert("RGB")
+    image.thumbnail((CELL, CELL), Image.Resampling.BOX)
+    return np.asarray(image)
+
+
+def scores_table(title: str, groups: Iterable[tuple[str, Sequence[Scores]]]) -> Table:
+    """Return a table of scores, one block of rows for each label."""
+    table = Table(title=title)
+    for column in ("method", "image", "PSNR (dB)", "SSIM", "LPIPS"):
+        table.add_column(column, justify="left" if column in ("method", "image") else "right")
+    for label, scores in groups:
+        for s in scores:
+            table.add_row(label, s.id, f"{s.psnr:.2f}", f"{s.ssim:.3f}", f"{s.lpips:.3f}")
+    return table

@@ -1,0 +1,43 @@
+"""Random streams keyed by what they are for.
+
+A draw depends on ``(seed, image id, purpose, index)`` and on nothing else: not on the batch an image
+rides in, the number of processes, or what was drawn before. So nothing random needs to be saved in a
+checkpoint. Every stream is made on the CPU, so all devices see the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def stream(seed: int, image_id: str, purpose: str, index: int = 0) -> torch.Generator:
+    """Return the CPU generator of the stream ``(seed, image_id, purpose, index)``."""
+    key = "\x1f".join((str(seed), image_id, purpose, str(index))).encode()
+    digest = hashlib.blake2b(key, digest_size=8).digest()
+    generator = torch.Generator()
+    generator.manual_seed(int.from_bytes(digest, "little") >> 1)
+    return generator
+
+
+def normal(
+    shape: Sequence[int], seed: int, image_ids: Sequence[str], purpose: str, index: int = 0
+) -> Tensor:
+    """Draw standard normal numbers, one independent stream per image.
+
+    Args:
+        shape: shape of one image's draw, without the batch dimension.
+        seed: the run's seed.
+        image_ids: ids of the images of the batch, in order.
+        purpose: what the numbers are for; different purposes are independent.
+        index: step or slot, for purposes that draw more than once.
+
+    Returns:
+        float32 tensor of shape ``(len(image_ids), *shape)``.
+    """
+    return torch.stack(
+        [torch.randn(tuple(shape), generator=stream(seed, i, purpose, index)) for i in image_ids]
+    )

@@ -1,0 +1,127 @@
+"""One run from a configuration to a finished run folder."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from ilo_pl.callbacks.progress import StageProgress
+from ilo_pl.callbacks.writer import ResultWriter
+from ilo_pl.config import RunConfig, TrainerConfig
+from ilo_pl.data import ImageFolder, check_size
+from ilo_pl.errors import InputError
+from ilo_pl.generators import make_generator
+from ilo_pl.inversion import ILOInversion
+from ilo_pl.io import RunFolder, find_images, load_image
+from ilo_pl.metrics import Scores, score_run
+from ilo_pl.report import row_of, write_grid
+from ilo_pl.task import InverseTask
+
+# A reconstruction, its measurements and its stages as PNG, and its latents: seen at 1024 x 1024.
+BYTES_PER_PIXEL = 30
+
+
+def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
+    """Invert every input image and write the run folder.
+
+    Everything is checked before the folder is made.
+
+    Returns:
+        The scores, if references were given.
+
+    Raises:
+        IloError: something about the configuration, the input or the output cannot be used.
+    """
+    files = find_images(Path(config.input))
+    references = _references(config, files)
+    folder = RunFolder(Path(config.output))
+    folder.check()
+    schedule = config.schedule
+    weights = Path(config.generator.weights) if config.generator.weights else None
+    generator = make_generator(config.generator.name, weights, config.generator.seed)
+    shape = generator.image_shape
+    for path in references.values():
+        check_size(path, load_image(path).rgb, shape)
+    source = ImageFolder(files, config.operator, shape, config.seed)
+    source.check()
+    task = InverseTask(
+        generator,
+        None,
+        source,
+        schedule=schedule,
+        seed=config.seed,
+        batch_size=config.batch_size,
+    )
+    folder.check(bytes_needed=len(files) * shape[1] * shape[2] * BYTES_PER_PIXEL)
+    folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())))
+    module = ILOInversion(task, compile=config.compile, keep_results=False)
+    writer = ResultWriter(folder, config.generator.name)
+    with _quiet_lightning():
+        make_trainer(config.trainer, [writer, StageProgress(console, label)]).fit(module)
+    scores = score_run(folder, references) if references else []
+    write_grid(folder, [row_of(folder, i, references.get(i)) for i in files])
+    return scores
+
+
+def _references(config: RunConfig, files: Mapping[str, Path]) -> dict[str, Path]:
+    if config.reference is None:
+        return {}
+    found = find_images(Path(config.reference))
+    if len(files) == 1 and len(found) == 1:
+        return {next(iter(files)): next(iter(found.values()))}
+    missing = sorted(set(files) - set(found))
+    if missing:
+        raise InputError(
+            f"{config.reference} holds no true image for {missing[0]!r}"
+            + (f" and {len(missing) - 1} more." if len(missing) > 1 else "."),
+            hint="A folder of references holds one file for each input, with the input's name.",
+        )
+    return {image_id: found[image_id] for image_id in files}
+
+
+def make_trainer(config: TrainerConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Return the Trainer of a configuration."""
+    return pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=choose_precision(config),
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+
+
+def choose_precision(config: TrainerConfig) -> str:
+    """Resolve ``auto``: bf16-mixed where the device computes in bfloat16 natively, else 32-true."""
+    if config.precision != "auto":
+        return config.precision
+    if config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif config.accelerator in ("auto", "cpu"):
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        native = False
+    return "bf16-mixed" if native else "32-true"
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence what Lightning says about itself; what concerns the run is said by the command."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,182 @@
+"""What to search, for how long and how far: the stages of one inversion, and how they unroll.
+
+CSGM, PULSE, Sparse-Gen and ILO are four schedules of the same engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ilo_pl.errors import ConfigurationError
+from ilo_pl.generators.base import SplitGenerator
+from ilo_pl.specs import Spec
+
+Count = Annotated[int, Field(ge=0, strict=True)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+VariableKind = Literal["hidden", "latents", "noises"]
+
+
+class Radii(Spec):
+    """Radii of the l1 balls around a stage's start, per image; ``None`` leaves a variable free.
+
+    Args:
+        hidden, latents, noises: radius for each kind of variable. All tensors of one kind share one
+            ball, so a split state of several tensors has one radius.
+        unit: ``mean`` measures a radius per scalar (the l1 norm divided by the number of scalars in
+            the ball), so that it carries over between splits and generators; ``l1`` is the norm
+            itself, as in the paper.
+    """
+
+    hidden: NonNegative | None = None
+    latents: NonNegative | None = None
+    noises: NonNegative | None = None
+    unit: Literal["mean", "l1"] = "mean"
+
+    def absolute(self, kind: VariableKind, numel: int) -> float | None:
+        """Return the l1 norm that ``kind`` may move by when it has ``numel`` scalars an image."""
+        radius: float | None = getattr(self, kind)
+        if radius is None or self.unit == "l1":
+            return radius
+        return radius * numel
+
+
+class Sphere(Spec):
+    """Which variables are kept on the sphere of radius sqrt(dimension), where N(0, 1) lives."""
+
+    latents: bool = False
+    noises: bool = False
+
+
+class Reencode(Spec):
+    """Lines 5 and 6 of Algorithm 1: z' = argmin ||G1(z) - hidden||, then hidden' = G1(z').
+
+    Args:
+        steps: gradient steps of that fit; 0 switches it off.
+        lr: its peak learning rate.
+    """
+
+    steps: Count = 0
+    lr: Positive = 0.1
+
+
+class LrScale(Spec):
+    """Factors on the stage's learning rate, per kind of variable."""
+
+    hidden: NonNegative = 1.0
+    latents: NonNegative = 1.0
+    noises: NonNegative = 1.0
+
+
+class Stage(Spec):
+    """One search.
+
+    Args:
+        split: where the generator is cut; 0 searches the latents alone.
+        steps: gradient steps of each round.
+        rounds: how often solving and re-encoding alternate (T of Algorithm 1).
+        lr: peak learning rate of Adam.
+        lr_scale: factors on it per kind of variable.
+        ramp_up, ramp_down: shares of the steps over which the rate rises linearly and falls as a
+            cosine (the published 0.05 and 0.75).
+        free_noises: how many noise inputs, counted from the generator's first, are variables; all of
+            them when the generator has fewer.
+        radii: l1 balls around the stage's start.
+        sphere: variables kept on a sphere instead.
+        reencode: how the solution is re-encoded before what follows; nothing follows the last round
+            of the last stage, so it is not re-encoded.
+        losses: weight of each loss term by name.
+    """
+
+    split: Count
+    steps: Count
+    rounds: Annotated[int, Field(ge=1)] = 1
+    lr: Positive = 0.1
+    lr_scale: LrScale = LrScale()
+    ramp_up: Annotated[float, Field(ge=0, le=1)] = 0.05
+    ramp_down: Annotated[float, Field(ge=0, le=1)] = 0.75
+    free_noises: Count = 5
+    radii: Radii = Radii()
+    sphere: Sphere = Sphere()
+    reencode: Reencode = Reencode()
+    losses: Mapping[str, float] = Field(default_factory=lambda: {"mse": 1.0}, min_length=1)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse what contradicts itself."""
+        for kind in ("latents", "noises"):
+            if getattr(self.sphere, kind) and getattr(self.radii, kind) is not None:
+                raise ConfigurationError(
+                    f"The stage at split {self.split} asks for both a sphere and an l1 ball for "
+                    f"{kind}.",
+                    hint=f"Set sphere.{kind}=false or radii.{kind}=null.",
+                )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A run of steps with one objective: solving a stage, or re-encoding its solution."""
+
+    kind: Literal["solve", "reencode"]
+    stage: int
+    round: int
+    steps: int
+
+
+class Schedule(Spec):
+    """The stages of one inversion, in order.
+
+    Args:
+        stages: at least one; the first at split 0, splits never decreasing.
+        latent_space: the space that the latents are searched in: z, v (Gaussianised w) or w.
+        latent_layout: one latent ``shared`` by all style slots, or one ``per_slot``.
+        init: start from ``random`` latents (N(0, 1) keyed by image id) or from their ``mean``.
+        result: return the ``last`` stage's solution, or the one of the ``best`` (lowest) measurement
+            loss among all stages, measured with the last stage's losses.
+    """
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    latent_space: str = "v"
+    latent_layout: Literal["shared", "per_slot"] = "per_slot"
+    init: Literal["random", "mean"] = "random"
+    result: Literal["last", "best"] = "last"
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse schedules that cannot be walked."""
+        splits = [stage.split for stage in self.stages]
+        if splits[0] != 0:
+            raise ConfigurationError(
+                f"The first stage is at split {splits[0]}.",
+                hint="The search starts from the latent: put a stage at split 0 first.",
+            )
+        if splits != sorted(splits):
+            raise ConfigurationError(f"Splits must not decrease; got {splits}.")
+        if self.total_steps == 0:
+            raise ConfigurationError("The schedule has no steps at all.")
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The schedule unrolled; phases of zero steps are kept, for their transitions."""
+        return tuple(self._unroll())
+
+    def _unroll(self) -> Iterator[Phase]:
+        for index, stage in enumerate(self.stages):
+            for turn in range(stage.rounds):
+                yield Phase("solve", index, turn, stage.steps)
+                final = index == len(self.stages) - 1 and turn == stage.rounds - 1
+                if stage.split > 0 and stage.reencode.steps > 0 and not final:
+                    yield Phase("reencode", index, turn, stage.reencode.steps)
+
+    @property
+    def total_steps(self) -> int:
+        """Gradient steps of one batch of images, re-encoding included."""
+        return sum(phase.steps for phase in self.phases)
+
+    def check(self, generator: SplitGenerator) -> None:
+        """Raise :class:`ConfigurationError` where the schedule does not fit a generator."""
+        generator.check_space(self.latent_space)
+        for stage in self.stages:
+            generator.split(stage.split)

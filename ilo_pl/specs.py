@@ -1,0 +1,53 @@
+"""Typed specifications whose errors name the key, the value and the nearest valid keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ilo_pl.errors import ConfigurationError, nearest
+
+
+class Spec(BaseModel):
+    """An immutable specification; unknown and ill-typed keys are errors.
+
+    Raises:
+        ConfigurationError: on construction, with every key that cannot be used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise _explain(type(self), error) from None
+
+
+def _explain(spec: type[BaseModel], error: ValidationError) -> ConfigurationError:
+    lines, hints = [], []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"There is no key {path!r}.")
+            close = nearest(str(problem["loc"][-1]), _keys(spec, problem["loc"][:-1]))
+            if close:
+                hints.append(f"Did you mean {' or '.join(repr(c) for c in close)}?")
+        elif problem["type"] == "missing":
+            lines.append(f"The key {path!r} is missing.")
+        elif problem["type"] == "value_error":
+            lines.append(f"{path + ': ' if path else ''}{problem['ctx']['error']}")
+        else:
+            lines.append(f"{path} = {problem['input']!r} cannot be used: {problem['msg']}.")
+    return ConfigurationError("\n".join(lines), hint=" ".join(hints))
+
+
+def _keys(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the specification that ``path`` leads to, as far as it can be followed."""
+    for part in path:
+        field = spec.model_fields.get(str(part))
+        inner = field.annotation if field is not None else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            spec = inner
+    return list(spec.model_fields)

@@ -1,0 +1,170 @@
+"""An inverse problem, checked before anything runs."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ilo_pl.errors import ConfigurationError, InputError, unknown
+from ilo_pl.generators.base import SplitGenerator
+from ilo_pl.losses import LOSSES
+from ilo_pl.operators.base import ForwardOperator
+from ilo_pl.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Measurements of some images.
+
+    Args:
+        ids: one id an image.
+        measurements: ``(B, ...)``.
+        operator: the forward operator of just these images.
+    """
+
+    ids: tuple[str, ...]
+    measurements: Tensor
+    operator: ForwardOperator
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(self.ids, self.measurements.to(device), self.operator.to(device))
+
+
+class MeasurementSource(abc.ABC):
+    """Where measurements come from, image by image: memory, a folder, a simulation.
+
+    Attributes:
+        ids: ids of all images, unique, in order.
+    """
+
+    ids: tuple[str, ...]
+
+    @abc.abstractmethod
+    def load(self, indices: Sequence[int]) -> Batch:
+        """Return the measurements of some images."""
+
+
+class InMemory(MeasurementSource):
+    """Measurements that are at hand as one tensor.
+
+    Args:
+        operator: the forward operator; bound to as many images as there are measurements, or to none.
+        measurements: ``(B, *operator.measurement_shape)``.
+        ids: ids of the images; ``image0``, ``image1``, ... by default.
+
+    Raises:
+        InputError: shapes or counts do not fit, or a measurement is not finite.
+    """
+
+    def __init__(
+        self, operator: ForwardOperator, measurements: Tensor, ids: Sequence[str] | None = None
+    ) -> None:
+        expected = operator.measurement_shape
+        if tuple(measurements.shape[1:]) != expected or not len(measurements):
+            raise InputError(
+                f"Measurements have shape {tuple(measurements.shape)}; {type(operator).__name__} "
+                f"gives (B, {', '.join(map(str, expected))}).",
+                hint="Put the images of a batch along the first dimension.",
+            )
+        count = len(measurements)
+        self.ids = tuple(ids) if ids is not None else tuple(f"image{i}" for i in range(count))
+        if len(self.ids) != count or len(set(self.ids)) != count:
+            raise InputError(
+                f"{count} measurements need {count} different ids; got {list(self.ids)}."
+            )
+        if operator.count not in (None, count):
+            raise InputError(
+                f"The operator is made for {operator.count} images and there are {count} measurements."
+            )
+        for image_id, values in zip(self.ids, measurements, strict=True):
+            check_finite(image_id, values)
+        self._operator = operator
+        self._measurements = measurements.detach().float()
+
+    def load(self, indices: Sequence[int]) -> Batch:
+        """Return the measurements of some images."""
+        return Batch(
+            tuple(self.ids[i] for i in indices),
+            self._measurements[list(indices)],
+            self._operator.select(indices),
+        )
+
+
+def check_finite(image_id: str, values: Tensor) -> None:
+    """Raise :class:`InputError` when the measurements of an image hold NaN or infinity."""
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        raise InputError(
+            f"The measurements of {image_id!r} hold {bad} values that are NaN or infinite, "
+            f"out of {values.numel()}.",
+            hint="Mark missing values in a mask; measurements must be finite numbers.",
+        )
+
+
+class InverseTask:
+    """Measurements y = A(x) of images x that a generator is to explain.
+
+    Ground truth has no place here: nothing in the engine can look at it.
+
+    Args:
+        generator: the frozen generator. Its weights are taken out of differentiation.
+        operator: the forward operator A, or ``None`` when ``measurements`` is a source.
+        measurements: ``(B, *operator.measurement_shape)``, or a :class:`MeasurementSource`.
+        schedule: what to search, for how long and how far.
+        ids: ids of the images; results are named by them and random numbers keyed by them.
+        seed: seed of every random draw.
+        batch_size: how many images are inverted at a time.
+
+    Raises:
+        InputError: measurements, operator and generator do not fit each other.
+        ConfigurationError: the schedule asks for what the generator does not have.
+    """
+
+    def __init__(
+        self,
+        generator: SplitGenerator,
+        operator: ForwardOperator | None,
+        measurements: Tensor | MeasurementSource,
+        *,
+        schedule: Schedule,
+        ids: Sequence[str] | None = None,
+        seed: int = 0,
+        batch_size: int = 1,
+    ) -> None:
+        schedule.check(generator)
+        if batch_size < 1:
+            raise ConfigurationError(f"batch_size = {batch_size}; it must be at least 1.")
+        for stage in schedule.stages:
+            for name in stage.losses:
+                if name not in LOSSES:
+                    raise unknown("loss", name, LOSSES)
+        if isinstance(measurements, MeasurementSource):
+            self.source = measurements
+        else:
+            if operator is None:
+                raise ConfigurationError("Measurements given as a tensor need their operator.")
+            if operator.image_shape != generator.image_shape:
+                raise InputError(
+                    f"{type(operator).__name__} measures images of shape {operator.image_shape}; "
+                    f"{type(generator).__name__} makes {generator.image_shape}."
+                )
+            self.source = InMemory(operator, measurements, ids)
+        generator.freeze()
+        self.generator = generator
+        self.schedule = schedule
+        self.seed = seed
+        self.batch_size = batch_size
+
+    @property
+    def units(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of the images of each unit: the batches that go through all stages together."""
+        indices = range(len(self.source.ids))
+        return tuple(
+            tuple(indices[i : i + self.batch_size])
+            for i in range(0, len(indices), self.batch_size)
+        )
