@@ -14,7 +14,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.task import InverseTask
@@ -75,15 +74,24 @@ class Synthesizer:
     def _run_segment(
         self, start: int, stop: int, state: State, styles: Tensor, noises: Sequence[Tensor | None]
     ) -> State:
-        segment = self._segments.get(start) or self._compile(start, stop)
+        segment = self._segments.get(start)
+        if segment is None:
+            segment = self._segments[start] = self._compile(start, stop)
         inputs = (
             {name: _uniform(value) for name, value in state.items()},
             _uniform(styles),
             self._uniform_noises(start, len(styles), noises),
         )
         try:
-            return segment(*inputs)
-        except (TorchDynamoException, FileNotFoundError) as error:
+            with warnings.catch_warnings():
+                # Dynamo looks at the gradients of its inputs and then warns of its own look.
+                warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not")
+                return segment(*inputs)
+        except Exception as error:
+            from torch._dynamo.exc import TorchDynamoException  # 1 s to import, and rarely needed
+
+            if not isinstance(error, (TorchDynamoException, FileNotFoundError)):
+                raise
             warnings.warn(
                 "torch.compile failed, so the generator runs uncompiled, about three times slower. "
                 f"Install a C++ compiler (gcc or clang), or pass compile=false. Cause: {error}",
@@ -103,8 +111,8 @@ class Synthesizer:
             return fast.run(state, styles, noises, start, stop)
 
         # Without isolation all segments would share one code object, and so one recompile limit.
-        self._segments[start] = torch.compile(run, dynamic=False, isolate_recompiles=True)
-        return self._segments[start]
+        compiled: Segment = torch.compile(run, dynamic=False, isolate_recompiles=True)
+        return compiled
 
     def _uniform_noises(
         self, start: int, batch: int, noises: Sequence[Tensor | None]

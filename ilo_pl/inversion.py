@@ -68,7 +68,9 @@ class Positions:
         return self._module.task.schedule.total_steps
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self._module.step, len(self)))
+        # A checkpoint of a unit's last step, taken before the switch, resumes with the next unit: the
+        # switch follows in on_train_start, after this.
+        return iter(range(self._module.step % len(self), len(self)))
 
     def state_dict(self) -> dict[str, int]:
         """Return the module's position, for a checkpoint."""

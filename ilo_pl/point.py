@@ -78,12 +78,12 @@ def synthesise(
     """
     here = generator.splits[point.split]
     noises = [point.noises.get(i) for i in range(here.first_noise, len(generator.noise_shapes))]
-    slots = generator.num_slots - here.first_slot
-    if slots:
-        styles = generator.to_styles(point.latents, space).expand(-1, slots, -1)
-    else:
-        styles = point.latents[:, :0]
     stop = generator.last if stop is None else stop
+    slots = generator.splits[stop].first_slot - here.first_slot
+    latents = point.latents[:, :slots]
+    styles = generator.to_styles(latents, space) if latents.numel() else latents
+    if latents.shape[1] == 1:
+        styles = styles.expand(-1, slots, -1)
     return (run or generator.run)(point.hidden, styles, noises, point.split, stop)
 
 

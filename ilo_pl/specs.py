@@ -24,6 +24,10 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise _explain(type(self), error) from None
 
+    # pydantic would call an overridden __init__ for nested specifications too, and the path to the
+    # wrong key would be lost; this is how its own base class says not to.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
 
 def _explain(spec: type[BaseModel], error: ValidationError) -> ConfigurationError:
     lines, hints = [], []

@@ -77,6 +77,9 @@ class InMemory(MeasurementSource):
             raise InputError(
                 f"{count} measurements need {count} different ids; got {list(self.ids)}."
             )
+        bad = [i for i in self.ids if not i or i.startswith(".") or set(i) & set("/\\\0")]
+        if bad:
+            raise InputError(f"The id {bad[0]!r} cannot be a file name, and results are named by ids.")
         if operator.count not in (None, count):
             raise InputError(
                 f"The operator is made for {operator.count} images and there are {count} measurements."

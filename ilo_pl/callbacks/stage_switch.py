@@ -26,11 +26,6 @@ class StageSwitch(pl.Callback):
             TrainerError: for each such setting, with what to do instead.
         """
         _module(pl_module)
-        if stage != "fit":
-            raise TrainerError(
-                f"ILOInversion cannot {stage}: an inversion is a fit.",
-                hint="Call trainer.fit(ILOInversion(task)) and read .results.",
-            )
         if trainer.accumulate_grad_batches != 1:
             raise TrainerError(
                 f"accumulate_grad_batches = {trainer.accumulate_grad_batches} would take fewer "

@@ -1,0 +1,69 @@
+"""The published algorithm as a plain loop, written for the tests: no Lightning, no engine, no balls, no
+re-encoding. One image at a time, Adam with the cosine ramp, best iterate by measurement loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ilo_pl.generators.base import SplitGenerator
+
+
+def ramp(t: float) -> float:
+    return (0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / 0.75))) * min(1.0, t / 0.05)
+
+
+def published_loop(
+    generator: SplitGenerator,
+    mask: Tensor,
+    measured: Tensor,
+    latents: Tensor,
+    splits: Sequence[int],
+    free: Sequence[int],
+    *,
+    steps: int,
+    lr: float = 0.1,
+) -> Tensor:
+    """Return the image ``(1, 3, H, W)`` that the last stage's best iterate generates.
+
+    ``latents`` is the start in v, ``(1, S, D)``; ``mask`` and ``measured`` are of one image.
+    """
+    latents = latents.clone()
+    hidden: dict[str, Tensor] = {}
+    noises = {i: generator.stored_noise(i).clone() for i in range(len(generator.noise_shapes))}
+    at = 0
+    for split, count in zip(splits, free, strict=True):
+        if split > at:
+            with torch.no_grad():
+                styles = generator.to_styles(latents, "v")
+                inputs = [noises[i] for i in range(generator.splits[at].first_noise, len(noises))]
+                hidden = generator.run(hidden, styles, inputs, at, split)
+            latents = latents[:, generator.splits[split].first_slot - generator.splits[at].first_slot :]
+            at = split
+        first = generator.splits[split].first_noise
+        variables = [latents, *hidden.values(), *(noises[i] for i in range(first, count))]
+        for variable in variables:
+            variable.requires_grad_()
+        optimizer = torch.optim.Adam(variables, lr=lr)
+        best, best_loss = [v.detach().clone() for v in variables], math.inf
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = lr * ramp(step / steps)
+            inputs = [noises[i] for i in range(first, len(noises))]
+            image = generator.run(hidden, generator.to_styles(latents, "v"), inputs, split)["image"]
+            loss = (mask * image - measured).square().sum() / (3 * mask.sum())
+            if loss.item() < best_loss:
+                best, best_loss = [v.detach().clone() for v in variables], loss.item()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        latents = best[0]
+        hidden = dict(zip(hidden, best[1:], strict=False))
+        noises.update(zip(range(first, count), best[1 + len(hidden) :], strict=True))
+    with torch.no_grad():
+        inputs = [noises[i] for i in range(generator.splits[at].first_noise, len(noises))]
+        image = generator.run(hidden, generator.to_styles(latents, "v"), inputs, at)["image"]
+    return image.clamp(-1, 1)

@@ -1,0 +1,287 @@
+"""The command as a user meets it, good input and bad."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from ilo_pl import TinyGenerator, cli, config
+from ilo_pl.io import to_bytes
+
+Run = Callable[..., tuple[int, str, str]]
+FAST = ["method.splits=[0,1,3]", "method.steps=4", "method.free_noises=4"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ilo-pl", *arguments])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        out = capsys.readouterr()
+        return status, out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def faces(tmp_path: Path, tiny: TinyGenerator) -> Path:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    drawn = tiny(torch.randn(2, 16, generator=torch.Generator().manual_seed(5)))
+    for name, image in zip(("ann", "bob"), drawn, strict=True):
+        Image.fromarray(to_bytes(image).permute(1, 2, 0).numpy()).save(folder / f"{name}.png")
+    return folder
+
+
+def test_a_folder_from_pictures_to_figures(run: Run, faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [f"input={faces}", f"reference={faces}", f"output={out}", "generator=tiny", *FAST]
+    status, stdout, _ = run("invert", *arguments)
+    assert status == 0, stdout
+    assert "grid.png" in stdout
+    for kind, suffix in (("reconstructions", "png"), ("measurements", "png"), ("latents", "safetensors")):
+        assert sorted(p.name for p in (out / kind).iterdir()) == [f"ann.{suffix}", f"bob.{suffix}"]
+    assert len(list((out / "stages").iterdir())) == 2 * 3
+    rows = list(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
+    assert [r["id"] for r in rows] == ["ann", "bob"]
+    ours, true = (np.array(Image.open(p / "ann.png")) / 255 for p in (out / "reconstructions", faces))
+    assert float(rows[0]["psnr"]) == pytest.approx(-10 * np.log10(((ours - true) ** 2).mean()), abs=1e-3)
+    measured = np.array(Image.open(out / "measurements" / "ann.png"))
+    assert measured.shape == (32, 32, 4)
+    observed = measured[..., 3] == 255
+    assert observed.sum() == 102  # 10 % of 1024
+    assert np.array_equal(measured[observed][:, :3], np.array(Image.open(faces / "ann.png"))[observed])
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    assert settings["method"]["splits"] == [0, 1, 3]
+    grid = np.array(Image.open(out / "grid.png").convert("RGB"))
+    assert grid.std() > 20
+    assert not [p for p in out.rglob("*") if ".part" in p.name]
+    assert run("render", str(out / "latents/bob.safetensors"), str(tmp_path / "again.png"))[0] == 0
+    again, saved = (np.array(Image.open(p)) for p in (tmp_path / "again.png", out / "reconstructions/bob.png"))
+    assert np.array_equal(again, saved)
+
+
+def test_csgm_is_the_same_engine(run: Run, faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    status, _, err = run(
+        "invert", f"input={faces}/ann.png", f"output={out}", "generator=tiny", "method=csgm", "method.steps=3"
+    )
+    assert status == 0, err
+    assert [p.name for p in (out / "stages").iterdir()] == ["ann.stage0-round0-split0.png"]
+    assert not (out / "metrics.csv").exists()
+
+
+def test_missing_pixels_from_each_source(run: Run, faces: Path, tmp_path: Path) -> None:
+    pixels = np.array(Image.open(faces / "ann.png"))
+    holes = np.zeros((32, 32), bool)
+    holes[4:9, 3:20] = True
+    Image.fromarray((~holes * 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    Image.fromarray(np.dstack([pixels, ~holes * 255]).astype(np.uint8)).save(tmp_path / "alpha.png")
+    green = pixels.copy()
+    green[holes] = (0, 255, 0)
+    Image.fromarray(green).save(tmp_path / "green.png")
+    photo = faces / "ann.png"
+    cases = {
+        "file": (photo, f"operator.file={tmp_path}/mask.png"),
+        "box": (photo, "operator.box=[3,4,20,9]"),
+        "alpha": (tmp_path / "alpha.png", "operator.alpha=true"),
+        "alpha_by_itself": (tmp_path / "alpha.png", "operator.alpha=null"),
+        "colour": (tmp_path / "green.png", "operator.colour='#00ff00'"),
+    }
+    for name, (image, source) in cases.items():
+        out = tmp_path / name
+        status, _, err = run(
+            "invert", f"input={image}", f"output={out}", "generator=tiny", "task=inpainting", source,
+            "method=csgm", "method.steps=1",
+        )  # fmt: skip
+        assert status == 0, err
+        measured = np.array(Image.open(next((out / "measurements").iterdir())))
+        assert np.array_equal(measured[..., 3] == 0, holes), name
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_pictures_of_other_modes_are_used(run: Run, faces: Path, tmp_path: Path, mode: str) -> None:
+    image = Image.open(faces / "ann.png")
+    if mode == "I;16":
+        image = Image.fromarray((np.array(image.convert("L")).astype(np.uint16)) * 257)
+    else:
+        image = image.convert(mode)
+    path = tmp_path / ("in.tif" if mode == "CMYK" else "in.png")
+    image.save(path)
+    out = tmp_path / "out"
+    status, _, err = run(
+        "invert", f"input={path}", f"output={out}", "generator=tiny", "operator.fraction=1", "method=csgm",
+        "method.steps=1",
+    )  # fmt: skip
+    assert status == 0, err
+    measured = np.array(Image.open(out / "measurements" / "in.png"))[..., :3]
+    expected = np.array(Image.open(faces / "ann.png").convert("L" if mode != "CMYK" else "RGB"))
+    if mode in ("L", "LA", "I;16"):
+        assert np.abs(measured.astype(int) - expected[..., None]).max() <= 1
+
+
+def write_text(tmp_path: Path) -> str:
+    (tmp_path / "in.png").write_text("I am not a picture")
+    return f"input={tmp_path}/in.png"
+
+
+def write_truncated(tmp_path: Path) -> str:
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    (tmp_path / "in.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1000])
+    return f"input={tmp_path}/in.png"
+
+
+def write_other_size(tmp_path: Path) -> str:
+    Image.new("RGB", (40, 32)).save(tmp_path / "in.png")
+    return f"input={tmp_path}/in.png"
+
+
+def write_mask(size: int, value: int) -> Callable[[Path], str]:
+    def write(tmp_path: Path) -> str:
+        Image.new("L", (size, size), value).save(tmp_path / "mask.png")
+        return f"operator.file={tmp_path}/mask.png"
+
+    return write
+
+
+def write_bad_weights(tmp_path: Path) -> str:
+    (tmp_path / "w.safetensors").write_bytes(b"x" * 100)
+    return f"generator.weights={tmp_path}/w.safetensors"
+
+
+def empty_folder(tmp_path: Path) -> str:
+    (tmp_path / "empty").mkdir()
+    return f"input={tmp_path}/empty"
+
+
+BAD = {
+    "no input": (["input=nowhere.png"], "no file or folder nowhere.png"),
+    "input not given": (["input=null"], "input must be given"),
+    "empty folder": ([empty_folder], "holds no image"),
+    "text named png": ([write_text], "not an image"),
+    "truncated": ([write_truncated], "cannot be read"),
+    "wrong size": ([write_other_size], "40 pixels wide and 32 high; .* 32 x 32"),
+    "mask of another size": (["operator.fraction=null", write_mask(30, 255)], "30 pixels wide"),
+    "empty mask": (["operator.fraction=null", write_mask(32, 0)], "observes no pixel"),
+    "two sources": (["operator.box=[0,0,4,4]"], "one source only"),
+    "no source": (["task=inpainting"], "no alpha channel"),
+    "fraction": (["operator.fraction=0"], "fraction = 0"),
+    "box": (["operator.fraction=null", "operator.box=[9,0,4,4]"], "left < right"),
+    "box of three": (["operator.fraction=null", "operator.box=[9,0,4]"], r"operator\.box\.3.* missing"),
+    "colour": (["operator.fraction=null", "operator.colour=bluish"], "not a colour"),
+    "negative radius": (["method.radii.hidden=-1"], "radii.hidden = -1"),
+    "negative steps": (["method.steps=-5"], "steps = -5"),
+    "steps of another length": (["method.steps=[1,2]"], "2 values for"),
+    "no such split": (["method.splits=[0,9]", "method.free_noises=4"], "Split 9 does not exist"),
+    "unknown task": (["task=inpaintin"], "Did you mean 'inpainting'"),
+    "unknown method": (["method=iloo"], "Did you mean 'ilo'"),
+    "unknown generator": (["generator=biggan"], "no generator 'biggan'"),
+    "unknown key": (["method.radi.hidden=1"], "no configuration key .*Did you mean method.radii.hidden"),
+    "unknown top key": (["batchsize=2"], "Did you mean batch_size"),
+    "unknown loss": (["+method.losses.lpps=1"], "no loss 'lpps'"),
+    "ill-typed": (["batch_size=many"], "batch_size = 'many'"),
+    "ill-typed method": (["method.lr=fast"], "lr = 'fast'"),
+    "no equals sign": (["portrait.png"], "not of the form key=value"),
+    "weights": (["generator=mobilestylegan_ffhq", write_bad_weights], "sha256"),
+    "reference": (["reference=nowhere"], "no file or folder nowhere"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_with_a_message_and_writes_nothing(
+    run: Run, faces: Path, tmp_path: Path, case: str
+) -> None:
+    changes, says = BAD[case]
+    out = tmp_path / "out"
+    arguments = [c if isinstance(c, str) else c(tmp_path) for c in changes]
+    status, stdout, stderr = run(
+        "invert", f"input={faces}/ann.png", f"output={out}", "generator=tiny", "method=csgm", *arguments
+    )
+    assert status == 2, stdout + stderr
+    assert re.search(says, stderr.replace("\n", " ")), stderr
+    assert "Traceback" not in stderr
+    assert not out.exists()
+
+
+def test_outputs_that_cannot_be_used(run: Run, faces: Path, tmp_path: Path) -> None:
+    base = ["invert", f"input={faces}/ann.png", "generator=tiny", "method=csgm", "method.steps=1"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for output, says in (("other", "not empty"), ("file", "is a file"), ("file/deeper", "cannot be written")):
+        status, _, stderr = run(*base, f"output={tmp_path}/{output}")
+        assert status == 2
+        assert says in stderr.replace("\n", " ")
+    assert (tmp_path / "other" / "config.yaml").read_text() == "mine"
+    assert len(list((tmp_path / "other").iterdir())) == 1
+
+
+def test_a_disk_that_is_too_full_is_noticed_before_the_run(
+    run: Run, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    status, _, stderr = run(
+        "invert", f"input={faces}/ann.png", f"output={tmp_path}/out", "generator=tiny", "method=csgm"
+    )
+    assert status == 2
+    assert "needs about" in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_shipped_choice_composes() -> None:
+    for method in config.choices("method"):
+        for task in config.choices("task"):
+            made = config.load_config([f"method={method}", f"task={task}", "input=a", "output=b"])
+            assert made.method["name"] == method
+            assert made.task.name == task
+            assert made.schedule.stages
+
+
+def test_info_lists_what_can_be_chosen(run: Run) -> None:
+    status, out, _ = run("info")
+    assert status == 0
+    for word in ("mobilestylegan_ffhq", "tiny", "random_inpainting", "csgm", "ilo", "mask", "Apache-2.0"):
+        assert word in out
+
+
+def test_the_installed_command_starts() -> None:
+    command = Path(sys.executable).with_name("ilo-pl")
+    done = subprocess.run(
+        [command, "invert", "input=nowhere.png", "output=x"], capture_output=True, text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "no file or folder nowhere.png" in done.stderr
+
+
+@pytest.mark.real
+def test_the_real_generator_end_to_end(run: Run, tmp_path: Path) -> None:
+    from ilo_pl.demo import portrait
+
+    out = tmp_path / "out"
+    status, _, err = run(
+        "invert", f"input={portrait()}", f"reference={portrait()}", f"output={out}", "compile=false",
+        "method.splits=[0,5]", "method.steps=4", "method.free_noises=[5,7]", "method.init=mean",
+    )  # fmt: skip
+    assert status == 0, err
+    row = next(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
+    # The mean face scores about 11 dB; a few steps from it must be closer to the portrait.
+    assert float(row["psnr"]) > 13
