@@ -38,6 +38,7 @@ class Synthesizer:
     Attributes:
         enabled: whether segments are compiled; becomes ``False`` with a warning when the machine has
             no compiler.
+
     """
 
     def __init__(self, task: InverseTask, mode: CompileMode) -> None:
@@ -85,7 +86,9 @@ class Synthesizer:
         try:
             with warnings.catch_warnings():
                 # Dynamo looks at the gradients of its inputs and then warns of its own look.
-                warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not")
+                warnings.filterwarnings(
+                    "ignore", message="The .grad attribute of a Tensor that is not"
+                )
                 return segment(*inputs)
         except Exception as error:
             from torch._dynamo.exc import TorchDynamoException  # 1 s to import, and rarely needed
@@ -104,14 +107,16 @@ class Synthesizer:
         if self._fast is None:
             # A copy, because the original renders the results and must stay as it was loaded.
             fast = copy.deepcopy(self._generator)
-            self._fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._fast = fast.to(memory_format=torch.channels_last)
         fast = self._fast
 
         def run(state: State, styles: Tensor, noises: list[Tensor | None]) -> State:
             return fast.run(state, styles, noises, start, stop)
 
         # Without isolation all segments would share one code object, and so one recompile limit.
-        compiled: Segment = torch.compile(run, dynamic=False, isolate_recompiles=True)
+        compiled: Segment = torch.compile(  # type: ignore[call-overload]
+            run, dynamic=False, isolate_recompiles=True
+        )
         return compiled
 
     def _uniform_noises(

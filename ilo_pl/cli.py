@@ -25,7 +25,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("overrides", nargs=-1, metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]")
 def invert(overrides: tuple[str, ...]) -> None:
-    """Invert an image or a folder of images.
+    r"""Invert an image or a folder of images.
 
     \b
     ilo-pl invert input=photo.png task=random_inpainting method=ilo output=results
@@ -63,7 +63,9 @@ def demo(overrides: tuple[str, ...]) -> None:
 @cli.command()
 @click.argument("latents", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--weights", type=click.Path(path_type=Path), help="A copy of the generator's weights.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="A copy of the generator's weights."
+)
 def render(latents: Path, output: Path, weights: Path | None) -> None:
     """Generate the image of a latents file again: LATENTS.safetensors OUTPUT.png."""
     from ilo_pl.generators import make_generator

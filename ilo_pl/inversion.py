@@ -40,6 +40,7 @@ class Reconstruction:
         space: latent space of ``point.latents``.
         loss: its measurement loss under the last stage's weights.
         stages: how each solve ended, with this image alone.
+
     """
 
     id: str
@@ -59,6 +60,7 @@ class Positions:
 
     Args:
         module: the inversion whose steps these are.
+
     """
 
     def __init__(self, module: ILOInversion) -> None:
@@ -100,6 +102,7 @@ class ILOInversion(pl.LightningModule):
     Attributes:
         results: reconstructions by image id.
         stage: the stage being run, a LightningModule whose parameters are the variables.
+
     """
 
     stage: SearchStage
@@ -197,6 +200,7 @@ class ILOInversion(pl.LightningModule):
 
         Returns:
             Whether there is anything left to run.
+
         """
         if not self.walk.advance():
             self._emit()

@@ -33,6 +33,7 @@ class LoadedImage:
     Args:
         rgb: ``(3, H, W)`` float32 in [-1, 1].
         alpha: ``(H, W)`` float32 in [0, 1], or ``None`` when the file has no transparency.
+
     """
 
     rgb: Tensor
@@ -51,6 +52,7 @@ def find_images(path: Path) -> dict[str, Path]:
 
     Raises:
         InputError: there is nothing there, no image in the folder, or two files with one id.
+
     """
     if path.is_file():
         return {path.stem: path}
@@ -75,6 +77,7 @@ def load_image(path: Path) -> LoadedImage:
 
     Raises:
         InputError: the file cannot be read as an image.
+
     """
     try:
         with Image.open(path) as file:
@@ -113,6 +116,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises:
         OutputError: the file system refuses, for example because it is full.
+
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -137,6 +141,7 @@ class RunFolder:
 
     Args:
         path: the folder; made when the run begins, not before.
+
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,6 +152,7 @@ class RunFolder:
 
         Raises:
             OutputError: the folder holds something, cannot be written, or the disk is too full.
+
         """
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"The output {self.path} is a file, not a folder.")
@@ -162,7 +168,9 @@ class RunFolder:
             with tempfile.TemporaryFile(dir=parent):
                 free = shutil.disk_usage(parent).free
         except OSError as error:
-            raise OutputError(f"The output folder {self.path} cannot be written: {error}.") from error
+            raise OutputError(
+                f"The output folder {self.path} cannot be written: {error}."
+            ) from error
         if free < bytes_needed:
             raise OutputError(
                 f"The run needs about {bytes_needed / 1e6:.0f} MB in {parent} and "
@@ -188,6 +196,7 @@ class RunFolder:
             kind: subfolder.
             name: file name without suffix.
             image: ``(3, H, W)`` or, with alpha, ``(4, H, W)``; uint8, or float in [-1, 1].
+
         """
         data = image if image.dtype == torch.uint8 else to_bytes(image)
         picture = Image.fromarray(data.permute(1, 2, 0).cpu().numpy())
@@ -201,6 +210,7 @@ class RunFolder:
             point: the variables (batch of one).
             space: their latent space.
             generator: registered name of the generator they belong to.
+
         """
         tensors = {key: value.contiguous() for key, value in point.named()}
         metadata = {
@@ -222,6 +232,7 @@ def load_point(path: Path) -> tuple[Point, dict[str, str]]:
 
     Raises:
         InputError: the file is not one.
+
     """
     try:
         with safetensors.safe_open(path, "pt") as file:

@@ -24,6 +24,7 @@ class Point:
         latents: ``(B, n, D)`` with one latent for each slot behind the split, or n = 1 for all.
         noises: noise inputs behind the split that are not the generator's own, by input index, on
             the scale of N(0, 1), each ``(B, 1, h, w)``.
+
     """
 
     split: int
@@ -43,7 +44,9 @@ class Point:
     def from_named(cls, split: int, tensors: dict[str, Tensor]) -> Point:
         """Undo :meth:`named`."""
         hidden = {n.partition(".")[2]: t for n, t in tensors.items() if n.startswith("hidden.")}
-        noises = {int(n.partition(".")[2]): t for n, t in tensors.items() if n.startswith("noises.")}
+        noises = {
+            int(n.partition(".")[2]): t for n, t in tensors.items() if n.startswith("noises.")
+        }
         return cls(split, hidden, tensors["latents"], noises)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Point:
@@ -75,6 +78,7 @@ def synthesise(
         space: latent space of ``point.latents``.
         stop: split to end at; the image by default.
         run: replaces ``generator.run``.
+
     """
     here = generator.splits[point.split]
     noises = [point.noises.get(i) for i in range(here.first_noise, len(generator.noise_shapes))]
@@ -109,6 +113,7 @@ def render(generator: SplitGenerator, point: Point, space: str) -> Tensor:
 
     Returns:
         ``(B, 3, H, W)``, clamped to [-1, 1].
+
     """
     with torch.autocast(point.latents.device.type, enabled=False):
         return synthesise(generator, point, space)["image"].clamp(-1, 1)

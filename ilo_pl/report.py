@@ -52,6 +52,7 @@ def write_grid(
         folder: the run folder.
         rows: pictures by label, one row an image, at most 16 are drawn.
         notes: a text at the left of each row.
+
     """
     # The object interface needs no display and leaves pyplot's global state alone.
     from matplotlib.backends.backend_agg import FigureCanvasAgg

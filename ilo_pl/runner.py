@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -25,6 +26,8 @@ from ilo_pl.metrics import Scores, score_run
 from ilo_pl.report import row_of, write_grid
 from ilo_pl.task import InverseTask
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
 # A reconstruction, its measurements and its stages as PNG, and its latents: seen at 1024 x 1024.
 BYTES_PER_PIXEL = 30
 
@@ -39,6 +42,7 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
 
     Raises:
         IloError: something about the configuration, the input or the output cannot be used.
+
     """
     files = find_images(Path(config.input))
     references = _references(config, files)
@@ -100,7 +104,7 @@ def make_trainer(config: TrainerConfig, callbacks: list[pl.Callback]) -> pl.Trai
     )
 
 
-def choose_precision(config: TrainerConfig) -> str:
+def choose_precision(config: TrainerConfig) -> Precision:
     """Resolve ``auto``: bf16-mixed where the device computes in bfloat16 natively, else 32-true."""
     if config.precision != "auto":
         return config.precision

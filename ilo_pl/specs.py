@@ -14,6 +14,7 @@ class Spec(BaseModel):
 
     Raises:
         ConfigurationError: on construction, with every key that cannot be used.
+
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -24,6 +24,7 @@ class Batch:
         ids: one id an image.
         measurements: ``(B, ...)``.
         operator: the forward operator of just these images.
+
     """
 
     ids: tuple[str, ...]
@@ -40,6 +41,7 @@ class MeasurementSource(abc.ABC):
 
     Attributes:
         ids: ids of all images, unique, in order.
+
     """
 
     ids: tuple[str, ...]
@@ -59,6 +61,7 @@ class InMemory(MeasurementSource):
 
     Raises:
         InputError: shapes or counts do not fit, or a measurement is not finite.
+
     """
 
     def __init__(
@@ -79,7 +82,9 @@ class InMemory(MeasurementSource):
             )
         bad = [i for i in self.ids if not i or i.startswith(".") or set(i) & set("/\\\0")]
         if bad:
-            raise InputError(f"The id {bad[0]!r} cannot be a file name, and results are named by ids.")
+            raise InputError(
+                f"The id {bad[0]!r} cannot be a file name, and results are named by ids."
+            )
         if operator.count not in (None, count):
             raise InputError(
                 f"The operator is made for {operator.count} images and there are {count} measurements."
@@ -126,6 +131,7 @@ class InverseTask:
     Raises:
         InputError: measurements, operator and generator do not fit each other.
         ConfigurationError: the schedule asks for what the generator does not have.
+
     """
 
     def __init__(
@@ -168,6 +174,5 @@ class InverseTask:
         """Indices of the images of each unit: the batches that go through all stages together."""
         indices = range(len(self.source.ids))
         return tuple(
-            tuple(indices[i : i + self.batch_size])
-            for i in range(0, len(indices), self.batch_size)
+            tuple(indices[i : i + self.batch_size]) for i in range(0, len(indices), self.batch_size)
         )

@@ -1,5 +1,6 @@
-"""The walk of one batch of images through the phases of a schedule: what Algorithm 1 does between
-gradient steps. It knows nothing of Trainers; :class:`ilo_pl.callbacks.StageSwitch` says when.
+"""The walk of a batch of images through a schedule: what Algorithm 1 does between gradient steps.
+
+It knows nothing of Trainers; :class:`~ilo_pl.callbacks.stage_switch.StageSwitch` says when.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class StageRecord:
         loss: measurement loss of each image under the last stage's weights, ``(B,)``.
         reencoding: RMS distance per scalar that re-encoding this solution cost each image, ``(B,)``,
             or ``None`` when it was not re-encoded.
+
     """
 
     stage: int
@@ -84,6 +86,7 @@ class Walk:
         stage: the module that runs it.
         records: how the solves so far ended.
         kept: the result of each image so far.
+
     """
 
     def __init__(self, task: InverseTask, batch: Batch, engine: Engine) -> None:
@@ -110,6 +113,7 @@ class Walk:
 
         Returns:
             Whether there is one; ``False`` when the walk is over and :attr:`kept` is final.
+
         """
         while True:
             point, centre = self._end_solve() if self._solving else self._end_reencode()
@@ -164,6 +168,7 @@ class Walk:
 
         Returns:
             The re-encoded point, which is the centre of the balls of what follows.
+
         """
         assert isinstance(self.stage, ReencodeStage)
         assert self._solution is not None and self._anchor is not None
@@ -238,6 +243,7 @@ class Walk:
         Args:
             state: what :meth:`state` returned.
             stage: the state dictionary of the stage that was running.
+
         """
         device = self.batch.measurements.device
 

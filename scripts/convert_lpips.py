@@ -66,7 +66,9 @@ def convert(archive: Path, net: str) -> dict[str, Tensor]:
 
 def main() -> None:
     """Convert and report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("archive", type=Path)
     parser.add_argument("net", choices=sorted(SCOPES))
     parser.add_argument("--output", type=Path)

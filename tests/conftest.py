@@ -36,10 +36,10 @@ def mask(truth: Tensor) -> Mask:
 
 
 @pytest.fixture
-def make_task(
-    tiny: TinyGenerator, truth: Tensor, mask: Mask
-) -> Callable[..., InverseTask]:
-    def make(schedule: Schedule, indices: tuple[int, ...] = (0, 1, 2, 3), **options: Any) -> InverseTask:
+def make_task(tiny: TinyGenerator, truth: Tensor, mask: Mask) -> Callable[..., InverseTask]:
+    def make(
+        schedule: Schedule, indices: tuple[int, ...] = (0, 1, 2, 3), **options: Any
+    ) -> InverseTask:
         operator = mask.select(indices)
         return InverseTask(
             tiny,

@@ -17,7 +17,7 @@ def ramp(t: float) -> float:
     return (0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / 0.75))) * min(1.0, t / 0.05)
 
 
-def published_loop(
+def published_loop(  # noqa: PLR0913
     generator: SplitGenerator,
     mask: Tensor,
     measured: Tensor,
@@ -42,7 +42,9 @@ def published_loop(
                 styles = generator.to_styles(latents, "v")
                 inputs = [noises[i] for i in range(generator.splits[at].first_noise, len(noises))]
                 hidden = generator.run(hidden, styles, inputs, at, split)
-            latents = latents[:, generator.splits[split].first_slot - generator.splits[at].first_slot :]
+            latents = latents[
+                :, generator.splits[split].first_slot - generator.splits[at].first_slot :
+            ]
             at = split
         first = generator.splits[split].first_noise
         variables = [latents, *hidden.values(), *(noises[i] for i in range(first, count))]

@@ -35,7 +35,9 @@ def test_a_plain_trainer_is_enough(
     assert all(name.startswith("stage.") for name in names)
 
 
-def test_stage_parameters_are_the_variables(make_task: Callable[..., InverseTask], fit: Any) -> None:
+def test_stage_parameters_are_the_variables(
+    make_task: Callable[..., InverseTask], fit: Any
+) -> None:
     stage = fit(make_task(SHORT, (0,))).stage
     assert isinstance(stage, pl.LightningModule)
     assert {n: tuple(p.shape) for n, p in stage.named_parameters()} == {
@@ -122,7 +124,9 @@ def test_a_second_fit_with_the_same_trainer_is_refused(
             "file name",
         ),
         (
-            lambda g, m, y: InverseTask(g, Mask(torch.ones(16, 16)), y[:, :, :16, :16], schedule=SHORT),
+            lambda g, m, y: InverseTask(
+                g, Mask(torch.ones(16, 16)), y[:, :, :16, :16], schedule=SHORT
+            ),
             InputError,
             "TinyGenerator makes",
         ),

@@ -78,7 +78,9 @@ class StopAt(pl.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("step", [1, 12, 13, 20, 23, 33, 40, 60, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS - 1])
+@pytest.mark.parametrize(
+    "step", [1, 12, 13, 20, 23, 33, 40, 60, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS - 1]
+)
 def test_an_interruption_changes_no_bit(
     make_task: MakeTask, fit: Fit, tmp_path: Path, step: int
 ) -> None:
@@ -164,7 +166,7 @@ class CheckBalls(pl.Callback):
             norm = sum(m.double().abs().flatten(1).sum(1) for m in moved)
             assert isinstance(norm, Tensor)
             limit = getattr(stage.spec.radii, kind) * sum(m[0].numel() for m in moved)
-            norms += (norm / limit).tolist()
+            norms.extend((norm / limit).tolist())
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -74,7 +74,9 @@ def test_radii_scale_with_dimension_unless_they_are_norms() -> None:
             "no latent space 'q'",
         ),
         (
-            lambda: Schedule(stages=[Stage(split=k, steps=1) for k in (0, 7)]).check(TinyGenerator()),
+            lambda: Schedule(stages=[Stage(split=k, steps=1) for k in (0, 7)]).check(
+                TinyGenerator()
+            ),
             "Split 7 does not exist",
         ),
     ],

@@ -28,6 +28,7 @@ class StageProgress(ProgressBar):
     Args:
         console: where to draw; standard error by default.
         label: a word in front of the bar.
+
     """
 
     def __init__(self, console: Console | None = None, label: str = "") -> None:

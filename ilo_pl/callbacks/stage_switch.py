@@ -24,6 +24,7 @@ class StageSwitch(pl.Callback):
 
         Raises:
             TrainerError: for each such setting, with what to do instead.
+
         """
         _module(pl_module)
         if trainer.accumulate_grad_batches != 1:
@@ -38,7 +39,7 @@ class StageSwitch(pl.Callback):
                 "batch, so that an image's result would depend on its neighbours.",
                 hint="Leave it unset and lower the stage's lr instead.",
             )
-        if trainer.limit_train_batches != 1.0 or trainer.overfit_batches:
+        if trainer.limit_train_batches != 1.0 or trainer.overfit_batches:  # type: ignore[attr-defined]
             raise TrainerError(
                 "limit_train_batches and overfit_batches would cut the schedule short.",
                 hint="Leave them unset and shorten the stages' steps instead.",

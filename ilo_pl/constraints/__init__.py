@@ -1,0 +1,1 @@
+"""Constraints as projections: where variables may go."""

@@ -31,6 +31,7 @@ class Split:
         shapes: shape of every tensor that crosses the cut, for one image. Empty at split 0.
         first_slot: the first style slot that is used behind the cut.
         first_noise: the first noise input that is used behind the cut.
+
     """
 
     name: str
@@ -56,6 +57,7 @@ class SplitGenerator(nn.Module, abc.ABC):
         num_slots: number S of style slots.
         noise_shapes: shape of each noise input of one image, ``(1, h, w)``.
         latent_spaces: names that :meth:`to_styles` accepts.
+
     """
 
     latent_spaces: ClassVar[tuple[str, ...]]
@@ -65,9 +67,7 @@ class SplitGenerator(nn.Module, abc.ABC):
     noise_shapes: tuple[tuple[int, ...], ...]
 
     @abc.abstractmethod
-    def block(
-        self, k: int, state: State, styles: Tensor, noises: Sequence[Tensor | None]
-    ) -> State:
+    def block(self, k: int, state: State, styles: Tensor, noises: Sequence[Tensor | None]) -> State:
         """Take the state from split ``k`` to split ``k + 1``.
 
         Args:
@@ -76,6 +76,7 @@ class SplitGenerator(nn.Module, abc.ABC):
             styles: ``(B, s, D)``, the styles of this block's slots.
             noises: this block's noise inputs on the scale of N(0, 1), each ``(B, 1, h, w)``, or
                 ``None`` for the generator's own fixed noise.
+
         """
 
     @abc.abstractmethod
@@ -106,6 +107,7 @@ class SplitGenerator(nn.Module, abc.ABC):
 
         Raises:
             ConfigurationError: there is no such split.
+
         """
         if not 0 <= k <= self.last:
             raise ConfigurationError(
@@ -140,6 +142,7 @@ class SplitGenerator(nn.Module, abc.ABC):
 
         Returns:
             The split state at ``stop``.
+
         """
         stop = self.last if stop is None else stop
         slot0, noise0 = self.splits[start].first_slot, self.splits[start].first_noise
@@ -162,6 +165,7 @@ class SplitGenerator(nn.Module, abc.ABC):
 
         Returns:
             Images ``(B, 3, H, W)``, about [-1, 1].
+
         """
         self.check_space(space)
         if latents.ndim == 2:

@@ -63,6 +63,7 @@ class ModulatedConv(nn.Module):
     """
 
     noise: Tensor
+    strength: Tensor
 
     def __init__(self, c_in: int, c_out: int, size: int, *, depthwise: bool) -> None:
         super().__init__()
@@ -121,18 +122,16 @@ class MobileStyleGAN(SplitGenerator):
         self.stem = ModulatedConv(CHANNELS_OUT[0], CHANNELS_OUT[0], 4, depthwise=False)
         channels_in = (CHANNELS_OUT[0], *CHANNELS_OUT[:-1])
         sizes = [2 ** (i + 3) for i in range(len(CHANNELS_OUT))]
-        self.blocks = nn.ModuleList(
-            Block(c_in, c_out, size)
-            for c_in, c_out, size in zip(channels_in, CHANNELS_OUT, sizes, strict=True)
-        )
+        shapes = list(zip(channels_in, CHANNELS_OUT, sizes, strict=True))
+        blocks = [Block(c_in, c_out, size) for c_in, c_out, size in shapes]
+        self.blocks = nn.ModuleList(blocks)
         self.head_modulation = nn.Linear(STYLE_DIM, CHANNELS_OUT[-1])
         self.head = nn.Conv2d(CHANNELS_OUT[-1], 12, 1)
 
         self.latent_dim = STYLE_DIM
         self.num_slots = 16
-        convs = [self.stem, *(c for b in self.blocks for c in (b.conv1, b.conv2))]
-        self._convs: list[ModulatedConv] = convs
-        self.noise_shapes = tuple(tuple(c.noise.shape[1:]) for c in convs)
+        self._convs = [self.stem, *(c for b in blocks for c in (b.conv1, b.conv2))]
+        self.noise_shapes = tuple(tuple(c.noise.shape[1:]) for c in self._convs)
         inner = tuple(
             Split(f"block{i}", {"features": (c, size // 2, size // 2)}, 2 * i + 1, 2 * i + 1)
             for i, (c, size) in enumerate(zip(channels_in, sizes, strict=True))
@@ -149,15 +148,14 @@ class MobileStyleGAN(SplitGenerator):
 
         Raises:
             WeightsError: the file is missing or its sha256 is not the registered one.
+
         """
         generator = cls()
         generator.load_state_dict(load_weights("mobilestylegan-ffhq", weights))
         generator.freeze()
         return generator
 
-    def block(
-        self, k: int, state: State, styles: Tensor, noises: Sequence[Tensor | None]
-    ) -> State:
+    def block(self, k: int, state: State, styles: Tensor, noises: Sequence[Tensor | None]) -> State:
         """See :meth:`SplitGenerator.block`. Block 0 starts from the constant, block 7 adds the head."""
         if k == 0:
             const = self.const.expand(styles.shape[0], -1, -1, -1)

@@ -24,6 +24,7 @@ class TinyGenerator(SplitGenerator):
         seed: seed of the weights; the same seed gives the same network.
         latent_dim: size of a latent vector.
         channels: feature channels.
+
     """
 
     latent_spaces: ClassVar[tuple[str, ...]] = SPACES
@@ -43,12 +44,13 @@ class TinyGenerator(SplitGenerator):
                 fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
                 parameter.copy_(torch.randn(parameter.shape, generator=rng) * fan_in**-0.5)
             self.const.mul_(channels**0.5)
-            for modulation in self.modulations:
-                modulation.bias.fill_(1.0)
-            for layer in (*self.convs, *self.to_rgb):
-                layer.bias.mul_(0.1)
-            for rgb in self.to_rgb:
-                rgb.weight.mul_(0.3)
+            for name, parameter in self.named_parameters():
+                if name.startswith("modulations") and name.endswith("bias"):
+                    parameter.fill_(1.0)
+                elif name.startswith(("convs", "to_rgb")) and name.endswith("bias"):
+                    parameter.mul_(0.1)
+                elif name.startswith("to_rgb"):
+                    parameter.mul_(0.3)
         self.freeze()
         mean, std = v_statistics(mapping, latent_dim, samples=20_000, seed=seed)
         self.latents.v_mean.copy_(mean)
@@ -71,9 +73,7 @@ class TinyGenerator(SplitGenerator):
         image = Split("image", {"image": (3, 32, 32)}, first_slot=4, first_noise=4)
         self.splits = (Split("latent", {}, 0, 0), *inner, image)
 
-    def block(
-        self, k: int, state: State, styles: Tensor, noises: Sequence[Tensor | None]
-    ) -> State:
+    def block(self, k: int, state: State, styles: Tensor, noises: Sequence[Tensor | None]) -> State:
         """See :meth:`SplitGenerator.block`."""
         if k == 0:
             x = self.const.expand(styles.shape[0], -1, -1, -1)

@@ -53,6 +53,7 @@ def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
 
     Raises:
         WeightsError: the file is missing, is not the registered one, or cannot be read.
+
     """
     entries = registry()
     if name not in entries:

@@ -24,6 +24,7 @@ class LossInputs:
         measurements: what was measured, ``(B, ...)``.
         operator: the forward operator of this batch.
         latents: the latents still in use, ``(B, n, D)``.
+
     """
 
     image: Tensor
@@ -39,6 +40,7 @@ class LossTerm(nn.Module, abc.ABC):
     Attributes:
         is_fidelity: whether it measures how well the measurements are explained. The best iterate of
             an image is the one with the lowest weighted sum of these terms.
+
     """
 
     is_fidelity: ClassVar[bool]
@@ -57,6 +59,7 @@ class WeightedLoss(nn.Module):
 
     Raises:
         ConfigurationError: a name is none of ``terms``.
+
     """
 
     def __init__(

@@ -13,11 +13,13 @@ def mse(predicted: Tensor, measurements: Tensor, observed: Tensor) -> Tensor:
     """Return the mean squared error over the scalars that were observed.
 
     Args:
-        predicted, measurements: ``(B, ...)``.
+        predicted: measurements of the generated images, ``(B, ...)``.
+        measurements: what was measured, of the same shape.
         observed: number of observed scalars, ``(1,)`` or ``(B,)``.
 
     Returns:
         ``(B,)``.
+
     """
     return (predicted - measurements).square().flatten(1).sum(1) / observed
 
@@ -30,5 +32,7 @@ class MeasurementMSE(LossTerm):
     def forward(self, inputs: LossInputs) -> Tensor:
         """Return the error of each image, ``(B,)``."""
         return mse(
-            inputs.predicted, inputs.measurements, inputs.operator.observed().to(inputs.image.device)
+            inputs.predicted,
+            inputs.measurements,
+            inputs.operator.observed().to(inputs.image.device),
         )

@@ -21,6 +21,7 @@ class ForwardOperator(nn.Module, abc.ABC):
 
     Attributes:
         image_shape: shape ``(C, H, W)`` of the images it takes.
+
     """
 
     per_image: ClassVar[tuple[str, ...]] = ()
@@ -35,7 +36,7 @@ class ForwardOperator(nn.Module, abc.ABC):
         """Shape of one image's measurements."""
 
     @abc.abstractmethod
-    def apply(self, images: Tensor) -> Tensor:
+    def measure(self, images: Tensor) -> Tensor:
         """Measure images of the right shape."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -43,13 +44,14 @@ class ForwardOperator(nn.Module, abc.ABC):
 
         Raises:
             InputError: the images are not of :attr:`image_shape`.
+
         """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape:
             raise InputError(
                 f"{type(self).__name__} takes images of shape (B, {', '.join(map(str, self.image_shape))}); "
                 f"got {tuple(images.shape)}."
             )
-        return self.apply(images)
+        return self.measure(images)
 
     def observed(self) -> Tensor:
         """Return how many scalars are measured, float ``(1,)`` or one number per image ``(B,)``."""

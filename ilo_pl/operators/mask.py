@@ -25,6 +25,7 @@ class Mask(LinearOperator):
 
     Raises:
         InputError: the mask has another shape, values other than 0 and 1, or observes nothing.
+
     """
 
     per_image: ClassVar[tuple[str, ...]] = ("mask",)
@@ -55,6 +56,7 @@ class Mask(LinearOperator):
 
         Raises:
             ConfigurationError: the fraction is not in (0, 1] or so small that no pixel is left.
+
         """
         channels, height, width = image_shape
         count = round(fraction * height * width)
@@ -79,6 +81,7 @@ class Mask(LinearOperator):
 
         Raises:
             ConfigurationError: the box does not lie within the image.
+
         """
         channels, height, width = image_shape
         left, top, right, bottom = box
@@ -96,12 +99,12 @@ class Mask(LinearOperator):
         """The image's shape: missing pixels are zeros."""
         return self.image_shape
 
-    def apply(self, images: Tensor) -> Tensor:
+    def measure(self, images: Tensor) -> Tensor:
         """Zero the missing pixels."""
         return images * self.mask
 
     def adjoint(self, measurements: Tensor) -> Tensor:
-        """The mask is its own adjoint."""
+        """Zero the missing pixels again: the mask is its own adjoint."""
         return measurements * self.mask
 
     def picture(self, measurements: Tensor) -> Tensor | None:
@@ -112,5 +115,5 @@ class Mask(LinearOperator):
         return torch.cat([measurements.clamp(-1, 1), alpha], 1)
 
     def observed(self) -> Tensor:
-        """Number of observed scalars (pixels times channels) of each image."""
+        """Return the number of observed scalars (pixels times channels) of each image."""
         return self.mask.sum((1, 2, 3)) * self.image_shape[0]

@@ -76,7 +76,9 @@ def test_float32_is_feasible_to_rounding_and_idempotent_inside(
 def test_a_batch_is_projected_image_by_image() -> None:
     points, centres = (t.float() for t in draw(4, 1000, 1.0, 3, False))
     together = project_l1_ball(points, centres, 50.0)
-    apart = torch.cat([project_l1_ball(points[i : i + 1], centres[i : i + 1], 50.0) for i in range(4)])
+    apart = torch.cat(
+        [project_l1_ball(points[i : i + 1], centres[i : i + 1], 50.0) for i in range(4)]
+    )
     assert torch.equal(together, apart)
 
 

@@ -26,7 +26,9 @@ def z() -> Tensor:
 def test_mapping_network(real: MobileStyleGAN, z: Tensor) -> None:
     w = real.to_styles(z[:, None], "z")[0, 0, :4]
     # float16 weights move w by up to 1e-3.
-    torch.testing.assert_close(w, torch.tensor([-0.0557, 1.0089, 0.6574, -0.0920]), atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        w, torch.tensor([-0.0557, 1.0089, 0.6574, -0.0920]), atol=2e-3, rtol=0
+    )
 
 
 @pytest.mark.real
@@ -92,7 +94,9 @@ def test_damaged_weights_are_refused(tmp_path: Path, damage: str) -> None:
 
     path = tmp_path / "weights.safetensors"
     if damage != "missing":
-        data = bytearray((Path(ilo_pl.__file__).parent / "weights/mobilestylegan_ffhq.safetensors").read_bytes())
+        data = bytearray(
+            (Path(ilo_pl.__file__).parent / "weights/mobilestylegan_ffhq.safetensors").read_bytes()
+        )
         if damage == "changed":
             data[len(data) // 2] ^= 1
         else:

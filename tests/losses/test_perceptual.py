@@ -38,7 +38,7 @@ def test_vgg_without_a_backbone_says_how_to_get_one(
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(WeightsError, match="convert_lpips.py") as error:
+    with pytest.raises(WeightsError, match=r"convert_lpips\.py") as error:
         load_lpips("vgg")
     assert "alex" in error.value.choices[0]
 
