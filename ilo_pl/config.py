@@ -102,12 +102,23 @@ def schedule_from_columns(method: Mapping[str, Any]) -> Schedule:
     common = {k: columns.pop(k) for k in Schedule.model_fields if k != "stages" and k in columns}
     columns["split"] = list(splits)
     try:
-        stages = tuple(Stage(**_pick(columns, i, len(splits), "")) for i in range(len(splits)))
+        stages = tuple(Stage(**_stage_columns(columns, i, len(splits))) for i in range(len(splits)))
         return Schedule(stages=stages, **common)
     except ConfigurationError as error:
         raise ConfigurationError(
             f"The method cannot be used. {error.what}", choices=error.choices, hint=error.hint
         ) from None
+
+
+def _stage_columns(columns: Mapping[str, Any], i: int, count: int) -> dict[str, Any]:
+    """Return one stage's keys. A single radius holds from the second stage on."""
+    picked = _pick(columns, i, count, "")
+    radii = columns.get("radii")
+    if i == 0 and count > 1 and isinstance(radii, Mapping) and isinstance(picked["radii"], dict):
+        for kind in ("hidden", "latents", "noises"):
+            if isinstance(radii.get(kind), (int, float)) and radii[kind] >= 0:
+                picked["radii"][kind] = None
+    return picked
 
 
 def _pick(columns: Mapping[str, Any], i: int, count: int, prefix: str) -> dict[str, Any]:
