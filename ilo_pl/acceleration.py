@@ -38,7 +38,6 @@ class Synthesizer:
     Attributes:
         enabled: whether segments are compiled; becomes ``False`` with a warning when the machine has
             no compiler.
-
     """
 
     def __init__(self, task: InverseTask, mode: CompileMode) -> None:

@@ -44,7 +44,6 @@ class TrainerConfig(Spec):
         devices: how many.
         precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``: bf16-mixed where the device
             computes in it natively, else 32-true.
-
     """
 
     accelerator: str = "auto"
@@ -91,7 +90,6 @@ def schedule_from_columns(method: Mapping[str, Any]) -> Schedule:
 
     Raises:
         ConfigurationError: a list has another length than ``splits``, or a value cannot be used.
-
     """
     columns = {key: value for key, value in method.items() if key != "name"}
     splits = columns.pop("splits", None)
@@ -144,7 +142,6 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigurationError: an override cannot be parsed, names an unknown key, group or choice, or
             has a value of another type than the key.
-
     """
     composed = _compose(overrides)
     container = OmegaConf.to_container(composed, resolve=True)
@@ -169,7 +166,6 @@ def load_method(name: str, **columns: Any) -> Schedule:
 
     Raises:
         ConfigurationError: there is no such method or key.
-
     """
     if name not in choices("method"):
         raise unknown("method", name, choices("method"))

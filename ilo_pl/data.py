@@ -26,7 +26,6 @@ class MaskSpec(Spec):
         box: ``[left, top, right, bottom]``, missing pixels.
         alpha: transparent pixels are missing.
         colour: pixels of exactly this colour are missing, for example ``'#00ff00'``.
-
     """
 
     name: Literal["mask"] = "mask"
@@ -42,7 +41,6 @@ class MaskSpec(Spec):
 
         Raises:
             ConfigurationError: several are named.
-
         """
         named = [n for n in ("fraction", "file", "box", "colour") if getattr(self, n) is not None]
         if self.alpha:
@@ -63,7 +61,6 @@ class ImageFolder(MeasurementSource):
         operator: how they are measured.
         image_shape: shape ``(3, H, W)`` that the generator makes.
         seed: seed of random operators.
-
     """
 
     def __init__(
@@ -83,7 +80,6 @@ class ImageFolder(MeasurementSource):
 
         Raises:
             InputError: one of them cannot be used.
-
         """
         for index in range(len(self.ids)):
             self.load([index])
@@ -128,7 +124,6 @@ class MaskMaker:
     Raises:
         ConfigurationError: none or several sources are named, or one of them is ill-formed.
         InputError: the mask file cannot be used.
-
     """
 
     def __init__(self, config: MaskSpec, image_shape: tuple[int, int, int], seed: int) -> None:

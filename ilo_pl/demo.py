@@ -32,7 +32,6 @@ def run_demo(overrides: Sequence[str], console: Console) -> None:
 
     Raises:
         IloError: a key is wrong or the output folder cannot be used.
-
     """
     taken = [o for o in overrides if o.partition("=")[0] in ("input", "reference", "method")]
     if taken:

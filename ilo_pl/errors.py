@@ -15,7 +15,6 @@ class IloError(Exception):
         what: one sentence that says what was wrong and with which value.
         choices: the values that would have been accepted, if they can be listed.
         hint: what to do next.
-
     """
 
     def __init__(self, what: str, *, choices: Iterable[str] = (), hint: str = "") -> None:

@@ -40,7 +40,6 @@ class Reconstruction:
         space: latent space of ``point.latents``.
         loss: its measurement loss under the last stage's weights.
         stages: how each solve ended, with this image alone.
-
     """
 
     id: str
@@ -60,7 +59,6 @@ class Positions:
 
     Args:
         module: the inversion whose steps these are.
-
     """
 
     def __init__(self, module: ILOInversion) -> None:
@@ -102,7 +100,6 @@ class ILOInversion(pl.LightningModule):
     Attributes:
         results: reconstructions by image id.
         stage: the stage being run, a LightningModule whose parameters are the variables.
-
     """
 
     stage: SearchStage
@@ -200,9 +197,12 @@ class ILOInversion(pl.LightningModule):
 
         Returns:
             Whether there is anything left to run.
-
         """
-        if not self.walk.advance():
+        ended = self.phase
+        more = self.walk.advance()
+        if ended.kind == "reencode":
+            self._log_reencoding(ended.stage)
+        if not more:
             self._emit()
             if self.unit + 1 == len(self.task.units):
                 self.unit += 1
@@ -211,6 +211,14 @@ class ILOInversion(pl.LightningModule):
             self._begin(self.unit + 1)
         self.stage = self.walk.stage
         return True
+
+    def _log_reencoding(self, stage: int) -> None:
+        """Log what the re-encoding that has just ended cost, on average over the images."""
+        cost = self.walk.records[-1].reencoding
+        assert cost is not None
+        for logger in self.trainer.loggers:
+            metrics = {f"reencoding_rms/stage{stage}": float(cost.mean())}
+            logger.log_metrics(metrics, self.trainer.global_step)
 
     def _begin(self, unit: int) -> None:
         self.unit = unit

@@ -33,7 +33,6 @@ class LoadedImage:
     Args:
         rgb: ``(3, H, W)`` float32 in [-1, 1].
         alpha: ``(H, W)`` float32 in [0, 1], or ``None`` when the file has no transparency.
-
     """
 
     rgb: Tensor
@@ -52,7 +51,6 @@ def find_images(path: Path) -> dict[str, Path]:
 
     Raises:
         InputError: there is nothing there, no image in the folder, or two files with one id.
-
     """
     if path.is_file():
         return {path.stem: path}
@@ -77,7 +75,6 @@ def load_image(path: Path) -> LoadedImage:
 
     Raises:
         InputError: the file cannot be read as an image.
-
     """
     try:
         with Image.open(path) as file:
@@ -116,7 +113,6 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises:
         OutputError: the file system refuses, for example because it is full.
-
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -141,7 +137,6 @@ class RunFolder:
 
     Args:
         path: the folder; made when the run begins, not before.
-
     """
 
     def __init__(self, path: Path) -> None:
@@ -152,7 +147,6 @@ class RunFolder:
 
         Raises:
             OutputError: the folder holds something, cannot be written, or the disk is too full.
-
         """
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"The output {self.path} is a file, not a folder.")
@@ -196,7 +190,6 @@ class RunFolder:
             kind: subfolder.
             name: file name without suffix.
             image: ``(3, H, W)`` or, with alpha, ``(4, H, W)``; uint8, or float in [-1, 1].
-
         """
         data = image if image.dtype == torch.uint8 else to_bytes(image)
         picture = Image.fromarray(data.permute(1, 2, 0).cpu().numpy())
@@ -210,7 +203,6 @@ class RunFolder:
             point: the variables (batch of one).
             space: their latent space.
             generator: registered name of the generator they belong to.
-
         """
         tensors = {key: value.contiguous() for key, value in point.named()}
         metadata = {
@@ -232,7 +224,6 @@ def load_point(path: Path) -> tuple[Point, dict[str, str]]:
 
     Raises:
         InputError: the file is not one.
-
     """
     try:
         with safetensors.safe_open(path, "pt") as file:

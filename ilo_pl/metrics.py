@@ -31,7 +31,6 @@ class Scores:
         psnr: peak signal-to-noise ratio in dB, higher is better.
         ssim: structural similarity, up to 1, higher is better.
         lpips: LPIPS with AlexNet at 256 x 256, lower is better.
-
     """
 
     id: str

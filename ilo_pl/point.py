@@ -24,7 +24,6 @@ class Point:
         latents: ``(B, n, D)`` with one latent for each slot behind the split, or n = 1 for all.
         noises: noise inputs behind the split that are not the generator's own, by input index, on
             the scale of N(0, 1), each ``(B, 1, h, w)``.
-
     """
 
     split: int
@@ -78,7 +77,6 @@ def synthesise(
         space: latent space of ``point.latents``.
         stop: split to end at; the image by default.
         run: replaces ``generator.run``.
-
     """
     here = generator.splits[point.split]
     noises = [point.noises.get(i) for i in range(here.first_noise, len(generator.noise_shapes))]
@@ -113,7 +111,6 @@ def render(generator: SplitGenerator, point: Point, space: str) -> Tensor:
 
     Returns:
         ``(B, 3, H, W)``, clamped to [-1, 1].
-
     """
     with torch.autocast(point.latents.device.type, enabled=False):
         return synthesise(generator, point, space)["image"].clamp(-1, 1)

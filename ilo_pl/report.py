@@ -13,6 +13,7 @@ from ilo_pl.io import RunFolder
 from ilo_pl.metrics import Scores
 
 CELL = 256
+GREY = (128, 128, 128, 255)
 MAX_ROWS = 16
 
 
@@ -52,7 +53,6 @@ def write_grid(
         folder: the run folder.
         rows: pictures by label, one row an image, at most 16 are drawn.
         notes: a text at the left of each row.
-
     """
     # The object interface needs no display and leaves pyplot's global state alone.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -60,7 +60,7 @@ def write_grid(
 
     rows = rows[:MAX_ROWS]
     columns = max(len(row) for row in rows)
-    figure = Figure(figsize=(2.4 * columns, 2.75 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(2.4 * columns, 3.0 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for r, row in enumerate(rows):
@@ -75,16 +75,16 @@ def write_grid(
 
 
 def _thumbnail(path: Path) -> np.ndarray:
-    """Return a small copy; what is transparent becomes a checkerboard."""
+    """Return a small copy; what is transparent becomes grey."""
     with Image.open(path) as file:
-        image = file.convert("RGBA") if file.has_transparency_data else file.convert("RGB")
-    if image.mode == "RGBA":
-        board = np.indices((image.height, image.width)) // max(image.height // 32, 1)
-        grey = (np.where(board.sum(0) % 2, 205, 235)).astype(np.uint8)
-        background = Image.fromarray(grey).convert("RGBA")
-        image = Image.alpha_composite(background, image).convert("RGB")
-    image.thumbnail((CELL, CELL), Image.Resampling.BOX)
-    return np.asarray(image)
+        if file.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", file.size, GREY), file.convert("RGBA"))
+            # Averaging would drown single observed pixels in the grey around them.
+            image.thumbnail((CELL, CELL), Image.Resampling.NEAREST)
+        else:
+            image = file.convert("RGB")
+            image.thumbnail((CELL, CELL), Image.Resampling.BOX)
+    return np.asarray(image.convert("RGB"))
 
 
 def scores_table(title: str, groups: Iterable[tuple[str, Sequence[Scores]]]) -> Table:

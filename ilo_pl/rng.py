@@ -37,7 +37,6 @@ def normal(
 
     Returns:
         float32 tensor of shape ``(len(image_ids), *shape)``.
-
     """
     return torch.stack(
         [torch.randn(tuple(shape), generator=stream(seed, i, purpose, index)) for i in image_ids]

@@ -12,13 +12,14 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from ilo_pl.callbacks.progress import StageProgress
 from ilo_pl.callbacks.writer import ResultWriter
 from ilo_pl.config import RunConfig, TrainerConfig
 from ilo_pl.data import ImageFolder, check_size
-from ilo_pl.errors import InputError
+from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators import make_generator
 from ilo_pl.inversion import ILOInversion
 from ilo_pl.io import RunFolder, find_images, load_image
@@ -42,7 +43,6 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
 
     Raises:
         IloError: something about the configuration, the input or the output cannot be used.
-
     """
     files = find_images(Path(config.input))
     references = _references(config, files)
@@ -65,11 +65,12 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
         batch_size=config.batch_size,
     )
     folder.check(bytes_needed=len(files) * shape[1] * shape[2] * BYTES_PER_PIXEL)
-    folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())))
     module = ILOInversion(task, compile=config.compile, keep_results=False)
     writer = ResultWriter(folder, config.generator.name)
     with _quiet_lightning():
-        make_trainer(config.trainer, [writer, StageProgress(console, label)]).fit(module)
+        trainer = make_trainer(config.trainer, [writer, StageProgress(console, label)])
+        folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())))
+        trainer.fit(module)
     scores = score_run(folder, references) if references else []
     write_grid(folder, [row_of(folder, i, references.get(i)) for i in files])
     return scores
@@ -92,16 +93,32 @@ def _references(config: RunConfig, files: Mapping[str, Path]) -> dict[str, Path]
 
 
 def make_trainer(config: TrainerConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Return the Trainer of a configuration."""
-    return pl.Trainer(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        precision=choose_precision(config),
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
+    """Return the Trainer of a configuration.
+
+    Raises:
+        ConfigurationError: this machine has no such device.
+    """
+    if config.devices > 1:
+        raise ConfigurationError(
+            f"trainer.devices = {config.devices}; a run uses one device.",
+            hint="Start one run for each device, each with its own part of the images.",
+        )
+    try:
+        return pl.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            precision=choose_precision(config),
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigurationError(
+            f"trainer.accelerator = {config.accelerator!r} with precision {config.precision!r} "
+            f"cannot be used here: {error}",
+            hint="trainer.accelerator=auto and trainer.precision=auto always work.",
+        ) from error
 
 
 def choose_precision(config: TrainerConfig) -> Precision:
@@ -120,12 +137,15 @@ def choose_precision(config: TrainerConfig) -> Precision:
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Silence what Lightning says about itself; what concerns the run is said by the command."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # The second one reports, when something is compiled, that there is no CUDA.
+    loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "torch.utils.cpp_extension")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pytorch_lightning")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -30,7 +30,6 @@ class Radii(Spec):
         unit: ``mean`` measures a radius per scalar (the l1 norm divided by the number of scalars in
             the ball), so that it carries over between splits and generators; ``l1`` is the norm
             itself, as in the paper.
-
     """
 
     hidden: NonNegative | None = None
@@ -59,7 +58,6 @@ class Reencode(Spec):
     Args:
         steps: gradient steps of that fit; 0 switches it off.
         lr: its peak learning rate.
-
     """
 
     steps: Count = 0
@@ -92,7 +90,6 @@ class Stage(Spec):
         reencode: how the solution is re-encoded before what follows; nothing follows the last round
             of the last stage, so it is not re-encoded.
         losses: weight of each loss term by name.
-
     """
 
     split: Count
@@ -139,7 +136,6 @@ class Schedule(Spec):
         init: start from ``random`` latents (N(0, 1) keyed by image id) or from their ``mean``.
         result: return the ``last`` stage's solution, or the one of the ``best`` (lowest) measurement
             loss among all stages, measured with the last stage's losses.
-
     """
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]

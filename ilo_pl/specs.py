@@ -14,7 +14,6 @@ class Spec(BaseModel):
 
     Raises:
         ConfigurationError: on construction, with every key that cannot be used.
-
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -30,7 +30,6 @@ class Engine:
         generator: the generator.
         space: latent space of the search.
         run: how to run the generator, if not by ``generator.run``.
-
     """
 
     generator: SplitGenerator
@@ -79,7 +78,6 @@ class SearchStage(pl.LightningModule, abc.ABC):
         latents: ``(B, n, D)``.
         noises: noise inputs by index.
         best_loss: lowest objective of each image so far, ``(B,)``.
-
     """
 
     best_loss: Tensor
@@ -200,7 +198,6 @@ class Objective:
     Args:
         batch: the measurements and their operator.
         weights: weight of each loss term by name.
-
     """
 
     def __init__(self, batch: Batch, weights: Mapping[str, float]) -> None:
@@ -231,7 +228,6 @@ class ILOStage(SearchStage):
         start: where the search starts.
         batch: the measurements.
         centre: centre of the l1 balls; ``start`` by default.
-
     """
 
     def __init__(
@@ -267,7 +263,6 @@ class ReencodeStage(SearchStage):
         target: the split state to fit.
         target_split: the split it lives at.
         steps: number of optimiser steps.
-
     """
 
     def __init__(

@@ -24,7 +24,6 @@ class Batch:
         ids: one id an image.
         measurements: ``(B, ...)``.
         operator: the forward operator of just these images.
-
     """
 
     ids: tuple[str, ...]
@@ -41,7 +40,6 @@ class MeasurementSource(abc.ABC):
 
     Attributes:
         ids: ids of all images, unique, in order.
-
     """
 
     ids: tuple[str, ...]
@@ -61,7 +59,6 @@ class InMemory(MeasurementSource):
 
     Raises:
         InputError: shapes or counts do not fit, or a measurement is not finite.
-
     """
 
     def __init__(
@@ -131,7 +128,6 @@ class InverseTask:
     Raises:
         InputError: measurements, operator and generator do not fit each other.
         ConfigurationError: the schedule asks for what the generator does not have.
-
     """
 
     def __init__(

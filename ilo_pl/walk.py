@@ -38,7 +38,6 @@ class StageRecord:
         loss: measurement loss of each image under the last stage's weights, ``(B,)``.
         reencoding: RMS distance per scalar that re-encoding this solution cost each image, ``(B,)``,
             or ``None`` when it was not re-encoded.
-
     """
 
     stage: int
@@ -86,7 +85,6 @@ class Walk:
         stage: the module that runs it.
         records: how the solves so far ended.
         kept: the result of each image so far.
-
     """
 
     def __init__(self, task: InverseTask, batch: Batch, engine: Engine) -> None:
@@ -113,7 +111,6 @@ class Walk:
 
         Returns:
             Whether there is one; ``False`` when the walk is over and :attr:`kept` is final.
-
         """
         while True:
             point, centre = self._end_solve() if self._solving else self._end_reencode()
@@ -168,7 +165,6 @@ class Walk:
 
         Returns:
             The re-encoded point, which is the centre of the balls of what follows.
-
         """
         assert isinstance(self.stage, ReencodeStage)
         assert self._solution is not None and self._anchor is not None
@@ -243,7 +239,6 @@ class Walk:
         Args:
             state: what :meth:`state` returned.
             stage: the state dictionary of the stage that was running.
-
         """
         device = self.batch.measurements.device
 

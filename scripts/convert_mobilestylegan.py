@@ -92,7 +92,6 @@ def convert(wheel_path: Path) -> dict[str, Tensor]:
 
     Raises:
         SystemExit: the wheel is not the one this script was written for.
-
     """
     found = sha256_of(wheel_path)
     if found != WHEEL_SHA256:

@@ -217,6 +217,9 @@ BAD = {
     "ill-typed method": (["method.lr=fast"], "lr = 'fast'"),
     "no equals sign": (["portrait.png"], "not of the form key=value"),
     "weights": (["generator=mobilestylegan_ffhq", write_bad_weights], "sha256"),
+    "accelerator": (["trainer.accelerator=tpuu"], "tpuu"),
+    "devices": (["trainer.devices=2"], "one device"),
+    "precision": (["trainer.precision=64"], "precision = 64"),
     "reference": (["reference=nowhere"], "no file or folder nowhere"),
 }  # fmt: skip
 

@@ -13,7 +13,6 @@ from rich.progress import (
     Progress,
     TaskProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -28,7 +27,6 @@ class StageProgress(ProgressBar):
     Args:
         console: where to draw; standard error by default.
         label: a word in front of the bar.
-
     """
 
     def __init__(self, console: Console | None = None, label: str = "") -> None:
@@ -39,7 +37,7 @@ class StageProgress(ProgressBar):
         self._shown = 0.0
 
     def disable(self) -> None:
-        """Do nothing: every other process is silent already because Lightning never asks it."""
+        """Draw nothing: Lightning asks for it in every process but the first."""
         self._console.quiet = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -47,12 +45,10 @@ class StageProgress(ProgressBar):
         assert isinstance(pl_module, ILOInversion)
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             TaskProgressColumn(),
             TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self._console,
         )
         length = pl_module.task.schedule.total_steps

@@ -24,7 +24,6 @@ class StageSwitch(pl.Callback):
 
         Raises:
             TrainerError: for each such setting, with what to do instead.
-
         """
         _module(pl_module)
         if trainer.accumulate_grad_batches != 1:

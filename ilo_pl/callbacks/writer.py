@@ -19,7 +19,6 @@ class ResultWriter(ResultCallback):
     Args:
         folder: the run folder.
         generator_name: registered name of the generator, kept beside the latents.
-
     """
 
     def __init__(self, folder: RunFolder, generator_name: str) -> None:
@@ -33,7 +32,6 @@ class ResultWriter(ResultCallback):
 
         Raises:
             OutputError: a file could not be written.
-
         """
         self.folder.write_image("reconstructions", result.id, result.image)
         if result.picture is not None:

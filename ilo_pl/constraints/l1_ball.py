@@ -24,7 +24,6 @@ def l1_threshold(magnitudes: Tensor, radius: Tensor) -> Tensor:
 
     Returns:
         ``(B,)`` in float64; 0 for rows that are inside already.
-
     """
     t = magnitudes.new_zeros(magnitudes.shape[0], dtype=torch.float64)
     radius = radius.double()
@@ -52,7 +51,6 @@ def project_l1_ball(points: Tensor, centres: Tensor, radius: float) -> Tensor:
 
     Returns:
         ``(B, N)``: the nearest points of the balls. Rows inside stay untouched, bit for bit.
-
     """
     return project_joint_l1_ball([points], [centres], radius)[0]
 
@@ -69,7 +67,6 @@ def project_joint_l1_ball(
 
     Returns:
         The projected tensors. Images inside stay untouched, bit for bit.
-
     """
     deviations = [(p - c).flatten(1) for p, c in zip(points, centres, strict=True)]
     magnitudes = [d.abs() for d in deviations]

@@ -15,7 +15,6 @@ def project_sphere(points: Tensor, dims: int) -> Tensor:
 
     Returns:
         Tensor of the same shape. A zero vector stays zero.
-
     """
     axes = tuple(range(-dims, 0))
     mean_square = points.square().mean(axes, keepdim=True)

@@ -27,7 +27,6 @@ def make_generator(name: str, weights: Path | None = None, seed: int = 0) -> Spl
     Raises:
         ConfigurationError: there is no such generator.
         WeightsError: the weights cannot be used.
-
     """
     if name not in GENERATORS:
         raise unknown("generator", name, GENERATORS)

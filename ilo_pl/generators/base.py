@@ -31,7 +31,6 @@ class Split:
         shapes: shape of every tensor that crosses the cut, for one image. Empty at split 0.
         first_slot: the first style slot that is used behind the cut.
         first_noise: the first noise input that is used behind the cut.
-
     """
 
     name: str
@@ -57,7 +56,6 @@ class SplitGenerator(nn.Module, abc.ABC):
         num_slots: number S of style slots.
         noise_shapes: shape of each noise input of one image, ``(1, h, w)``.
         latent_spaces: names that :meth:`to_styles` accepts.
-
     """
 
     latent_spaces: ClassVar[tuple[str, ...]]
@@ -76,7 +74,6 @@ class SplitGenerator(nn.Module, abc.ABC):
             styles: ``(B, s, D)``, the styles of this block's slots.
             noises: this block's noise inputs on the scale of N(0, 1), each ``(B, 1, h, w)``, or
                 ``None`` for the generator's own fixed noise.
-
         """
 
     @abc.abstractmethod
@@ -107,7 +104,6 @@ class SplitGenerator(nn.Module, abc.ABC):
 
         Raises:
             ConfigurationError: there is no such split.
-
         """
         if not 0 <= k <= self.last:
             raise ConfigurationError(
@@ -142,7 +138,6 @@ class SplitGenerator(nn.Module, abc.ABC):
 
         Returns:
             The split state at ``stop``.
-
         """
         stop = self.last if stop is None else stop
         slot0, noise0 = self.splits[start].first_slot, self.splits[start].first_noise
@@ -165,7 +160,6 @@ class SplitGenerator(nn.Module, abc.ABC):
 
         Returns:
             Images ``(B, 3, H, W)``, about [-1, 1].
-
         """
         self.check_space(space)
         if latents.ndim == 2:

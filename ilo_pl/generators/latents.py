@@ -39,7 +39,6 @@ def v_statistics(
         samples: number of z ~ N(0, 1) to average over.
         seed: seed of those z.
         chunk: how many at a time.
-
     """
     generator = torch.Generator().manual_seed(seed)
     total, squares = torch.zeros(2, dim, dtype=torch.float64)
@@ -60,7 +59,6 @@ class LatentSpaces(nn.Module):
     Args:
         mapping: the network z -> w.
         dim: latent dimension D.
-
     """
 
     v_mean: Tensor

@@ -148,7 +148,6 @@ class MobileStyleGAN(SplitGenerator):
 
         Raises:
             WeightsError: the file is missing or its sha256 is not the registered one.
-
         """
         generator = cls()
         generator.load_state_dict(load_weights("mobilestylegan-ffhq", weights))

@@ -24,7 +24,6 @@ class TinyGenerator(SplitGenerator):
         seed: seed of the weights; the same seed gives the same network.
         latent_dim: size of a latent vector.
         channels: feature channels.
-
     """
 
     latent_spaces: ClassVar[tuple[str, ...]] = SPACES

@@ -53,7 +53,6 @@ def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
 
     Raises:
         WeightsError: the file is missing, is not the registered one, or cannot be read.
-
     """
     entries = registry()
     if name not in entries:

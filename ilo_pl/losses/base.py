@@ -24,7 +24,6 @@ class LossInputs:
         measurements: what was measured, ``(B, ...)``.
         operator: the forward operator of this batch.
         latents: the latents still in use, ``(B, n, D)``.
-
     """
 
     image: Tensor
@@ -40,7 +39,6 @@ class LossTerm(nn.Module, abc.ABC):
     Attributes:
         is_fidelity: whether it measures how well the measurements are explained. The best iterate of
             an image is the one with the lowest weighted sum of these terms.
-
     """
 
     is_fidelity: ClassVar[bool]
@@ -59,7 +57,6 @@ class WeightedLoss(nn.Module):
 
     Raises:
         ConfigurationError: a name is none of ``terms``.
-
     """
 
     def __init__(

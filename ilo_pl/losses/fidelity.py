@@ -19,7 +19,6 @@ def mse(predicted: Tensor, measurements: Tensor, observed: Tensor) -> Tensor:
 
     Returns:
         ``(B,)``.
-
     """
     return (predicted - measurements).square().flatten(1).sum(1) / observed
 

@@ -37,7 +37,6 @@ def load_lpips(net: Net = "alex", weights: Path | None = None) -> nn.Module:
 
     Raises:
         WeightsError: the VGG16 backbone is nowhere to be had.
-
     """
     import lpips  # takes 2 s to import, for torchvision's sake
 

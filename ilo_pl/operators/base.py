@@ -21,7 +21,6 @@ class ForwardOperator(nn.Module, abc.ABC):
 
     Attributes:
         image_shape: shape ``(C, H, W)`` of the images it takes.
-
     """
 
     per_image: ClassVar[tuple[str, ...]] = ()
@@ -44,7 +43,6 @@ class ForwardOperator(nn.Module, abc.ABC):
 
         Raises:
             InputError: the images are not of :attr:`image_shape`.
-
         """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape:
             raise InputError(

@@ -25,7 +25,6 @@ class Mask(LinearOperator):
 
     Raises:
         InputError: the mask has another shape, values other than 0 and 1, or observes nothing.
-
     """
 
     per_image: ClassVar[tuple[str, ...]] = ("mask",)
@@ -56,7 +55,6 @@ class Mask(LinearOperator):
 
         Raises:
             ConfigurationError: the fraction is not in (0, 1] or so small that no pixel is left.
-
         """
         channels, height, width = image_shape
         count = round(fraction * height * width)
@@ -81,7 +79,6 @@ class Mask(LinearOperator):
 
         Raises:
             ConfigurationError: the box does not lie within the image.
-
         """
         channels, height, width = image_shape
         left, top, right, bottom = box
