@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,20 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 
-from ilo_pl import ILOInversion, InverseTask, Mask, Schedule, Stage, StageSwitch, TinyGenerator
+from ilo_pl import (
+    ILOInversion,
+    InverseTask,
+    Mask,
+    Reencode,
+    Schedule,
+    Sphere,
+    Stage,
+    StageSwitch,
+    TinyGenerator,
+)
 from ilo_pl.errors import ConfigurationError, InputError, TrainerError
 from tests.conftest import images
 
@@ -149,3 +161,61 @@ def test_tasks_that_cannot_work_are_refused(
 ) -> None:
     with pytest.raises(error, match=says):
         make(tiny, mask, mask(truth))
+
+
+@pytest.mark.parametrize("layout", ["shared", "per_slot"])
+@pytest.mark.parametrize("space", ["z", "v", "w"])
+def test_every_latent_space_explains_an_image_of_its_own(
+    tiny: TinyGenerator, fit: Any, space: str, layout: str
+) -> None:
+    """The image comes from one z, so each space and layout holds a latent that makes it."""
+    truth = tiny(torch.randn(1, 16, generator=torch.Generator().manual_seed(11)), "z").clamp(-1, 1)
+    operator = Mask(torch.ones(32, 32))
+    losses = []
+    for steps in (1, 150):
+        schedule = Schedule(
+            stages=[Stage(split=0, steps=steps, free_noises=0)],
+            latent_space=space,
+            latent_layout=layout,
+        )
+        task = InverseTask(tiny, operator, operator(truth), schedule=schedule)
+        losses.append(fit(task).results["image0"].loss)
+    assert losses[1] < 0.05 * losses[0]
+
+
+def test_latents_and_noises_stay_on_their_spheres(
+    make_task: Callable[..., InverseTask], fit: Any
+) -> None:
+    sphere = Sphere(latents=True, noises=True)
+    schedule = Schedule(stages=[Stage(split=0, steps=10, free_noises=3, sphere=sphere)])
+    lengths: list[Tensor] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
+            point = pl_module.stage.point()
+            lengths.append(point.latents.detach().norm(dim=-1).flatten() / 4)  # sqrt(16)
+            for noise in point.noises.values():
+                lengths.append(noise.detach().flatten(1).norm(dim=1) / noise[0].numel() ** 0.5)
+
+    fit(make_task(schedule, batch_size=2), callbacks=[Watch()])
+    measured = torch.cat(lengths)
+    assert len(measured) == 2 * 10 * (2 * 4 + 2 * 3)
+    assert torch.allclose(measured, torch.ones_like(measured), atol=1e-5)
+
+
+def test_the_cost_of_reencoding_is_logged(
+    make_task: Callable[..., InverseTask], fit: Any, tmp_path: Path
+) -> None:
+    schedule = Schedule(
+        stages=(
+            Stage(split=0, steps=2),
+            Stage(split=1, steps=5, reencode=Reencode(steps=2)),
+            Stage(split=2, steps=2),
+        )
+    )
+    logger = CSVLogger(tmp_path)
+    inversion = fit(make_task(schedule, (0,)), logger=logger, log_every_n_steps=1)
+    rows = list(csv.DictReader(Path(logger.experiment.metrics_file_path).read_text().splitlines()))
+    logged = [float(r["reencoding_rms/stage1"]) for r in rows if r.get("reencoding_rms/stage1")]
+    cost = inversion.results["ann"].stages[1].reencoding
+    assert logged == pytest.approx([float(cost)])
