@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 from ilo_pl.operators.base import ForwardOperator, LinearOperator
+from ilo_pl.operators.composition import Composition
 from ilo_pl.operators.mask import Mask
+from ilo_pl.operators.pointwise import Grey, Identity
+from ilo_pl.operators.random_projection import DenseGaussian, PartialCirculant
+from ilo_pl.operators.separable import Separable
 
-OPERATORS: dict[str, type[ForwardOperator]] = {"mask": Mask}
+OPERATORS: dict[str, type[ForwardOperator]] = {
+    "mask": Mask,
+    "separable": Separable,
+    "circulant": PartialCirculant,
+    "gaussian": DenseGaussian,
+    "grey": Grey,
+    "identity": Identity,
+    "composition": Composition,
+}
 
-__all__ = ["OPERATORS", "ForwardOperator", "LinearOperator", "Mask"]
+__all__ = [
+    "OPERATORS",
+    "Composition",
+    "DenseGaussian",
+    "ForwardOperator",
+    "Grey",
+    "Identity",
+    "LinearOperator",
+    "Mask",
+    "PartialCirculant",
+    "Separable",
+]

@@ -1,0 +1,114 @@
+"""Linear operators that act on rows and columns apart: y = R x C^T for each channel."""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ilo_pl.errors import ConfigurationError
+from ilo_pl.operators.base import LinearOperator
+
+BICUBIC_A = -0.5
+
+
+def keys_cubic(x: Tensor, a: float = BICUBIC_A) -> Tensor:
+    """Keys' cubic convolution kernel (Keys 1981, doi:10.1109/TASSP.1981.1163711), zero beyond 2."""
+    x = x.abs()
+    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def resampling_matrix(size: int, factor: int) -> Tensor:
+    """Return the matrix ``(size / factor, size)`` of anti-aliased bicubic down-sampling, float64.
+
+    The kernel is stretched by the factor, so that it averages over what a pixel covers. Beyond the
+    border the image is mirrored (the border pixel is not repeated), as PULSE does.
+    """
+    out = size // factor
+    centres = (torch.arange(out, dtype=torch.float64) + 0.5) * factor - 0.5
+    # Taps of every output: all inputs within two output pixels.
+    first = torch.ceil(centres - 2 * factor).long()
+    taps = first[:, None] + torch.arange(4 * factor)
+    weights = keys_cubic((taps - centres[:, None]) / factor)
+    weights = weights / weights.sum(1, keepdim=True)
+    return torch.zeros(out, size, dtype=torch.float64).scatter_add_(1, mirror(taps, size), weights)
+
+
+def blur_matrix(size: int, sigma: float) -> Tensor:
+    """Return the matrix ``(size, size)`` of a Gaussian blur cut at four sigma, mirrored, float64."""
+    reach = min(math.ceil(4 * sigma), size - 1)
+    offsets = torch.arange(-reach, reach + 1)
+    weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    taps = torch.arange(size)[:, None] + offsets
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    return matrix.scatter_add_(1, mirror(taps, size), (weights / weights.sum()).expand(size, -1))
+
+
+def mirror(index: Tensor, size: int) -> Tensor:
+    """Reflect indices into [0, size) about the border pixels."""
+    if size == 1:
+        return torch.zeros_like(index)
+    period = 2 * (size - 1)
+    index = index.remainder(period)
+    return torch.where(index < size, index, period - index)
+
+
+class Separable(LinearOperator):
+    """Multiply columns and rows of each channel by a matrix each.
+
+    Args:
+        rows: ``(h, H)``, acts along the height.
+        columns: ``(w, W)``, acts along the width.
+        channels: number of image channels.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, rows: Tensor, columns: Tensor, channels: int = 3) -> None:
+        super().__init__((channels, rows.shape[1], columns.shape[1]))
+        self.register_buffer("rows", rows.float())
+        self.register_buffer("columns", columns.float())
+
+    @classmethod
+    def bicubic(cls, image_shape: tuple[int, int, int], factor: int) -> Self:
+        """Down-sample by an integer factor: bicubic (a = -0.5) with anti-aliasing.
+
+        Raises:
+            ConfigurationError: the factor does not divide the image's height and width.
+        """
+        channels, height, width = image_shape
+        if factor < 1 or height % factor or width % factor:
+            raise ConfigurationError(
+                f"factor = {factor} does not divide an image {width} pixels wide and {height} high."
+            )
+        return cls(resampling_matrix(height, factor), resampling_matrix(width, factor), channels)
+
+    @classmethod
+    def gaussian_blur(cls, image_shape: tuple[int, int, int], sigma: float) -> Self:
+        """Blur with a Gaussian of standard deviation ``sigma`` pixels.
+
+        Raises:
+            ConfigurationError: sigma is not positive.
+        """
+        if not sigma > 0:
+            raise ConfigurationError(f"sigma = {sigma}; a blur needs a width above 0 pixels.")
+        channels, height, width = image_shape
+        return cls(blur_matrix(height, sigma), blur_matrix(width, sigma), channels)
+
+    @property
+    def measurement_shape(self) -> tuple[int, ...]:
+        """``(C, h, w)``."""
+        return self.image_shape[0], self.rows.shape[0], self.columns.shape[0]
+
+    def measure(self, images: Tensor) -> Tensor:
+        """Return R x C^T."""
+        return self.rows @ images @ self.columns.T
+
+    def adjoint(self, measurements: Tensor) -> Tensor:
+        """Return R^T y C."""
+        return self.rows.T @ measurements @ self.columns
