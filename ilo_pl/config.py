@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
 
-from ilo_pl.data import MaskSpec
 from ilo_pl.errors import ConfigurationError, nearest, unknown
+from ilo_pl.measuring import OperatorSpec
 from ilo_pl.schedule import Schedule, Stage
 from ilo_pl.specs import Spec
 
@@ -57,12 +57,14 @@ class RunConfig(Spec):
     input: str
     output: str
     reference: str | None = None
+    simulate: bool = True
+    noise_sigma: float = 0.0
     seed: int = 0
     batch_size: Annotated[int, Field(ge=1)] = 1
     compile: bool | Literal["auto"] = "auto"
     task: TaskConfig
     generator: GeneratorConfig
-    operator: MaskSpec
+    operator: OperatorSpec
     method: dict[str, Any]
     trainer: TrainerConfig
 

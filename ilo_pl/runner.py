@@ -54,7 +54,14 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
     shape = generator.image_shape
     for path in references.values():
         check_size(path, load_image(path).rgb, shape)
-    source = ImageFolder(files, config.operator, shape, config.seed)
+    source = ImageFolder(
+        files,
+        config.operator.maker(shape, config.seed),
+        shape,
+        config.seed,
+        simulate=config.simulate,
+        noise_sigma=config.noise_sigma,
+    )
     source.check()
     task = InverseTask(
         generator,

@@ -32,7 +32,7 @@ class Spec(BaseModel):
 def _explain(spec: type[BaseModel], error: ValidationError) -> ConfigurationError:
     lines, hints = [], []
     for problem in error.errors():
-        path = ".".join(str(part) for part in problem["loc"])
+        path = ".".join(str(part) for part in _without_tag(spec, problem["loc"]))
         if problem["type"] == "extra_forbidden":
             lines.append(f"There is no key {path!r}.")
             close = nearest(str(problem["loc"][-1]), _keys(spec, problem["loc"][:-1]))
@@ -45,6 +45,13 @@ def _explain(spec: type[BaseModel], error: ValidationError) -> ConfigurationErro
         else:
             lines.append(f"{path} = {problem['input']!r} cannot be used: {problem['msg']}.")
     return ConfigurationError("\n".join(lines), hint=" ".join(hints))
+
+
+def _without_tag(spec: type[BaseModel], path: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Drop what pydantic adds to a path to say which member of a tagged union it looked at."""
+    field = spec.model_fields.get(str(path[0])) if path else None
+    tagged = field is not None and field.discriminator is not None and len(path) > 1
+    return (path[0], *path[2:]) if tagged else path
 
 
 def _keys(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

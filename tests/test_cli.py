@@ -153,6 +153,46 @@ def test_pictures_of_other_modes_are_used(run: Run, faces: Path, tmp_path: Path,
         assert np.abs(measured.astype(int) - expected[..., None]).max() <= 1
 
 
+TASKS = {
+    "super_resolution": (["operator.factor=4"], (8, 8, 3)),
+    "deblurring": (["operator.sigma=2"], (32, 32, 3)),
+    "colourisation": ([], (32, 32, 3)),
+    "denoising": ([], (32, 32, 3)),
+    "inversion": ([], (32, 32, 3)),
+    "compressed_sensing": ([], None),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_measures_and_restores(run: Run, faces: Path, tmp_path: Path, task: str) -> None:
+    keys, shape = TASKS[task]
+    out = tmp_path / "out"
+    photo = faces / "ann.png"
+    status, _, err = run(
+        "invert", f"input={photo}", f"reference={photo}", f"output={out}", "generator=tiny",
+        f"task={task}", *keys, *FAST,
+    )  # fmt: skip
+    assert status == 0, err
+    measured = out / "measurements" / "ann.png"
+    assert measured.exists() == (shape is not None)
+    if shape is not None:
+        assert np.array(Image.open(measured)).shape == shape
+    if task == "denoising":
+        noise = np.array(Image.open(measured)).astype(float) - np.array(Image.open(photo))
+        assert noise.std() == pytest.approx(25, rel=0.1)
+
+
+def test_a_small_picture_is_a_measurement(run: Run, faces: Path, tmp_path: Path) -> None:
+    photo, small, out = faces / "ann.png", tmp_path / "small.png", tmp_path / "out"
+    base = ["generator=tiny", "task=super_resolution", "operator.factor=4", *FAST]
+    assert run("invert", f"input={photo}", f"output={tmp_path}/first", *base)[0] == 0
+    shutil.copy(tmp_path / "first" / "measurements" / "ann.png", small)
+    status, _, err = run("invert", f"input={small}", f"output={out}", "simulate=false", *base)
+    assert status == 0, err
+    given, kept = (np.array(Image.open(p)) for p in (small, out / "measurements" / "small.png"))
+    assert np.array_equal(given, kept)
+
+
 def write_text(tmp_path: Path) -> str:
     (tmp_path / "in.png").write_text("I am not a picture")
     return f"input={tmp_path}/in.png"
@@ -217,6 +257,17 @@ BAD = {
     "ill-typed method": (["method.lr=fast"], "lr = 'fast'"),
     "no equals sign": (["portrait.png"], "not of the form key=value"),
     "weights": (["generator=mobilestylegan_ffhq", write_bad_weights], "sha256"),
+    "measurement of another size": (
+        ["task=super_resolution", "operator.factor=4", "simulate=false"],
+        "the operator measures images of 8 x 8",
+    ),
+    "factor": (["task=super_resolution", "operator.factor=5"], "factor = 5 does not divide"),
+    "factor of another type": (["task=super_resolution", "operator.factor=x"], "factor = 'x'"),
+    "noise": (["noise_sigma=-1"], "noise_sigma = -1"),
+    "vectors are no pictures": (
+        ["task=compressed_sensing", "simulate=false"],
+        "does not measure pictures",
+    ),
     "accelerator": (["trainer.accelerator=tpuu"], "tpuu"),
     "devices": (["trainer.devices=2"], "one device"),
     "precision": (["trainer.precision=64"], "precision = 64"),

@@ -23,6 +23,7 @@ ROWS = [
     ["stage"],
     ["walk", "acceleration"],
     ["inversion", "callbacks"],
+    ["measuring"],
     ["data"],
     ["config"],
     ["metrics"],

@@ -1,0 +1,247 @@
+"""Operators from configurations: which one, with which parameters, bound to which images."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from PIL import ImageColor
+from pydantic import Field
+from torch import Tensor
+
+from ilo_pl.errors import ConfigurationError, InputError
+from ilo_pl.io import LoadedImage, find_images, load_image
+from ilo_pl.operators import (
+    DenseGaussian,
+    ForwardOperator,
+    Grey,
+    Identity,
+    Mask,
+    PartialCirculant,
+    Separable,
+)
+from ilo_pl.specs import Spec
+
+ImageShape = tuple[int, int, int]
+
+
+class OperatorMaker(abc.ABC):
+    """Makes the forward operator of some images."""
+
+    @abc.abstractmethod
+    def make(self, ids: Sequence[str], images: Sequence[LoadedImage]) -> ForwardOperator:
+        """Return the operator bound to these images."""
+
+
+class Fixed(OperatorMaker):
+    """The same operator for every image.
+
+    Args:
+        operator: that operator.
+    """
+
+    def __init__(self, operator: ForwardOperator) -> None:
+        self.operator = operator
+
+    def make(self, ids: Sequence[str], images: Sequence[LoadedImage]) -> ForwardOperator:
+        """Return the operator."""
+        return self.operator
+
+
+class BicubicSpec(Spec):
+    """Down-sampling by an integer ``factor``: bicubic with anti-aliasing."""
+
+    name: Literal["bicubic"]
+    factor: Annotated[int, Field(ge=1)]
+
+    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
+        """Return the maker of this operator."""
+        return Fixed(Separable.bicubic(image_shape, self.factor))
+
+
+class BlurSpec(Spec):
+    """Gaussian blur of standard deviation ``sigma``, in pixels."""
+
+    name: Literal["blur"]
+    sigma: float
+
+    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
+        """Return the maker of this operator."""
+        return Fixed(Separable.gaussian_blur(image_shape, self.sigma))
+
+
+class RandomProjectionSpec(Spec):
+    """Compressed sensing: ``fraction`` of the number of scalars is how many measurements there are."""
+
+    name: Literal["circulant", "gaussian"]
+    fraction: Annotated[float, Field(gt=0, le=1)]
+
+    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
+        """Return the maker of this operator."""
+        count = max(1, round(self.fraction * torch.Size(image_shape).numel()))
+        kind = PartialCirculant if self.name == "circulant" else DenseGaussian
+        return Fixed(kind(image_shape, count, seed))
+
+
+class GreySpec(Spec):
+    """Luma only."""
+
+    name: Literal["grey"]
+
+    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
+        """Return the maker of this operator."""
+        return Fixed(Grey(image_shape))
+
+
+class IdentitySpec(Spec):
+    """The image itself."""
+
+    name: Literal["identity"]
+
+    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
+        """Return the maker of this operator."""
+        return Fixed(Identity(image_shape))
+
+
+class MaskSpec(Spec):
+    """Which pixels are observed; exactly one source.
+
+    Args:
+        fraction: share of the pixels observed, drawn by seed and image id.
+        file: mask image, or a folder of one for each image: white is observed, black is missing.
+        box: ``[left, top, right, bottom]``, missing pixels.
+        alpha: transparent pixels are missing.
+        colour: pixels of exactly this colour are missing, for example ``'#00ff00'``.
+    """
+
+    name: Literal["mask"]
+    fraction: float | None = None
+    file: str | None = None
+    box: tuple[int, int, int, int] | None = None
+    alpha: bool | None = None
+    colour: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Name of the one source; ``alpha`` when none is named.
+
+        Raises:
+            ConfigurationError: several are named.
+        """
+        named = [n for n in ("fraction", "file", "box", "colour") if getattr(self, n) is not None]
+        if self.alpha:
+            named.append("alpha")
+        if len(named) > 1:
+            raise ConfigurationError(
+                f"Missing pixels can come from one source only; got operator.{', operator.'.join(named)}.",
+                hint=f"Switch the others off, for example operator.{named[0]}=null.",
+            )
+        return named[0] if named else "alpha"
+
+    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
+        """Return the maker of this operator."""
+        return MaskMaker(self, image_shape, seed)
+
+
+class MaskMaker(OperatorMaker):
+    """Makes the mask of each image from the one source that the configuration names.
+
+    Args:
+        config: where the missing pixels come from.
+        image_shape: shape of the images.
+        seed: seed of random masks.
+
+    Raises:
+        ConfigurationError: none or several sources are named, or one of them is ill-formed.
+        InputError: the mask file cannot be used.
+    """
+
+    def __init__(self, config: MaskSpec, image_shape: tuple[int, int, int], seed: int) -> None:
+        self._config = config
+        self._shape = image_shape
+        self._seed = seed
+        self._source = config.source
+        if self._source == "fraction" and config.fraction is not None:
+            Mask.random(image_shape, config.fraction, seed, ["check"])
+        elif self._source == "box" and config.box is not None:
+            Mask.box(image_shape, config.box)
+        elif self._source == "file":
+            self._files = find_images(Path(str(config.file)))
+        elif self._source == "colour":
+            self._colour = _parse_colour(str(config.colour))
+
+    def make(self, ids: Sequence[str], images: Sequence[LoadedImage]) -> Mask:
+        """Return the mask operator of some images, one mask each."""
+        config = self._config
+        if config.fraction is not None:
+            return Mask.random(self._shape, config.fraction, self._seed, ids)
+        if config.box is not None:
+            return Mask.box(self._shape, config.box)
+        masks = [self._mask_of(i, image) for i, image in zip(ids, images, strict=True)]
+        for image_id, mask in zip(ids, masks, strict=True):
+            if not bool(mask.any()):
+                raise InputError(
+                    f"The mask of {image_id!r} observes no pixel at all.",
+                    hint="In a mask file, white is observed and black is missing.",
+                )
+        return Mask(torch.stack(masks)[:, None])
+
+    def _mask_of(self, image_id: str, image: LoadedImage) -> Tensor:
+        """Return the observed pixels of one image, bool ``(H, W)``."""
+        if self._source == "file":
+            return self._from_file(image_id)
+        if self._source == "colour":
+            same = ((image.rgb + 1) * 127.5).round() == self._colour[:, None, None]
+            return ~same.all(0)
+        if image.alpha is None:
+            raise InputError(
+                f"{image_id!r} has no alpha channel to take the missing pixels from.",
+                choices=SOURCES,
+                hint="Name one source, for example operator.file=mask.png.",
+            )
+        return image.alpha >= 0.5
+
+    def _from_file(self, image_id: str) -> Tensor:
+        path = self._files.get(image_id)
+        if path is None and len(self._files) == 1:
+            path = next(iter(self._files.values()))
+        if path is None:
+            raise InputError(
+                f"There is no mask for {image_id!r} in {self._config.file}.",
+                hint="A folder of masks holds one file for each image, with the image's name.",
+            )
+        mask = load_image(path)
+        if tuple(mask.rgb.shape[1:]) != self._shape[1:]:
+            raise InputError(
+                f"The mask {path} is {mask.rgb.shape[2]} pixels wide and {mask.rgb.shape[1]} high; the "
+                f"images are {self._shape[2]} x {self._shape[1]}.",
+                hint="A mask has the size of its image: white is observed, black is missing.",
+            )
+        return mask.rgb.mean(0) >= 0
+
+
+SOURCES = (
+    "operator.fraction",
+    "operator.file",
+    "operator.box",
+    "operator.alpha=true",
+    "operator.colour",
+)
+
+
+def _parse_colour(text: str) -> Tensor:
+    try:
+        return torch.tensor(ImageColor.getrgb(text)[:3]).float()
+    except ValueError as error:
+        raise ConfigurationError(
+            f"operator.colour = {text!r} is not a colour.", hint="For example '#00ff00' or lime."
+        ) from error
+
+
+OperatorSpec = Annotated[
+    MaskSpec | BicubicSpec | BlurSpec | RandomProjectionSpec | GreySpec | IdentitySpec,
+    Field(discriminator="name"),
+]
