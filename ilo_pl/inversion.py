@@ -201,7 +201,7 @@ class ILOInversion(pl.LightningModule):
         ended = self.phase
         more = self.walk.advance()
         if ended.kind == "reencode":
-            self._log_reencoding(ended.stage)
+            self._log_reencoding(ended)
         if not more:
             self._emit()
             if self.unit + 1 == len(self.task.units):
@@ -212,12 +212,13 @@ class ILOInversion(pl.LightningModule):
         self.stage = self.walk.stage
         return True
 
-    def _log_reencoding(self, stage: int) -> None:
-        """Log what the re-encoding that has just ended cost, on average over the images."""
-        cost = self.walk.records[-1].reencoding
+    def _log_reencoding(self, ended: Phase) -> None:
+        """Log what a re-encoding cost, on average over the images."""
+        place = (ended.stage, ended.round)
+        cost = next(r.reencoding for r in self.walk.records if (r.stage, r.round) == place)
         assert cost is not None
         for logger in self.trainer.loggers:
-            metrics = {f"reencoding_rms/stage{stage}": float(cost.mean())}
+            metrics = {f"reencoding_rms/stage{ended.stage}": float(cost.mean())}
             logger.log_metrics(metrics, self.trainer.global_step)
 
     def _begin(self, unit: int) -> None:
