@@ -45,7 +45,8 @@ def invert(overrides: tuple[str, ...]) -> None:
     console = Console()
     if scores:
         console.print(scores_table("", [(method, scores)]))
-    console.print(f"Results are in {config.output}: look at {Path(config.output) / 'grid.png'}")
+    grid = Path(config.output) / "grid.png"
+    console.print(f"Results are in {config.output}: look at {grid}", markup=False, soft_wrap=True)
 
 
 @cli.command()
@@ -123,8 +124,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        errors.print("stopped")
+    except (click.Abort, KeyboardInterrupt, SystemExit):
+        # Lightning turns Ctrl-C and SIGTERM into an exit of its own.
+        errors.print("stopped before the end")
         sys.exit(130)
 
 

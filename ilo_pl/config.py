@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
 
 from ilo_pl.errors import ConfigurationError, nearest, unknown
+from ilo_pl.losses import LOSSES
 from ilo_pl.measuring import OperatorSpec
 from ilo_pl.schedule import Schedule, Stage
 from ilo_pl.specs import Spec
@@ -22,12 +24,15 @@ from ilo_pl.specs import Spec
 GROUPS = ("generator", "operator", "task", "method", "trainer")
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class GeneratorConfig(Spec):
     """Which generator, and where its weights are (``null``: those in the package)."""
 
     name: str
     weights: str | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 class TaskConfig(Spec):
@@ -54,12 +59,12 @@ class TrainerConfig(Spec):
 class RunConfig(Spec):
     """Everything one run needs; ``configs/default.yaml`` explains each key."""
 
-    input: str
-    output: str
-    reference: str | None = None
+    input: Annotated[str, Field(min_length=1)]
+    output: Annotated[str, Field(min_length=1)]
+    reference: Annotated[str, Field(min_length=1)] | None = None
     simulate: bool = True
     noise_sigma: float = 0.0
-    seed: int = 0
+    seed: Seed = 0
     batch_size: Annotated[int, Field(ge=1)] = 1
     compile: bool | Literal["auto"] = "auto"
     task: TaskConfig
@@ -145,8 +150,13 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
         ConfigurationError: an override cannot be parsed, names an unknown key, group or choice, or
             has a value of another type than the key.
     """
-    composed = _compose(overrides)
-    container = OmegaConf.to_container(composed, resolve=True)
+    try:
+        container = OmegaConf.to_container(_compose(overrides), resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigurationError(
+            f"The configuration cannot be resolved: {str(error).splitlines()[0]}.",
+            hint="A dollar sign with braces refers to another key.",
+        ) from None
     assert isinstance(container, dict)
     missing = [k for k in ("input", "output") if container.get(k) in (None, "???")]
     if missing:
@@ -155,6 +165,8 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
             hint="For example: ilo-pl invert input=photo.png task=random_inpainting output=results",
         )
     config = RunConfig(**{str(k): v for k, v in container.items()})
+    if not isinstance(config.method.get("name"), str):
+        raise ConfigurationError(f"method.name = {config.method.get('name')!r} is not a name.")
     _ = config.schedule
     return config
 
@@ -178,34 +190,59 @@ def load_method(name: str, **columns: Any) -> Schedule:
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     with initialize_config_dir(str(config_dir().absolute()), version_base="1.3"):
-        try:
-            parsed = OverridesParser.create().parse_overrides(list(overrides))
-        except HydraException as error:
-            bad = [o for o in overrides if "=" not in o] or list(overrides)
-            raise ConfigurationError(
-                f"{bad[0]!r} is not of the form key=value.",
-                hint="Quote values with spaces or commas in them, for example "
-                f"\"input='my photo.png'\". ({str(error).splitlines()[0]})",
-            ) from None
+        parsed = [_parse(text) for text in overrides]
         picks = {p.key_or_group: p.value() for p in parsed if p.key_or_group in GROUPS}
         for group, pick in picks.items():
             if pick not in choices(group):
                 raise unknown(group, str(pick), choices(group))
+        if "operator" in picks and "task" not in picks:
+            raise ConfigurationError(
+                f"operator={picks['operator']} needs the task that it belongs to.",
+                choices=choices("task"),
+                hint="A task brings its operator: give task=... and leave operator= out.",
+            )
         base = compose("default", [f"{g}={p}" for g, p in picks.items()])
         _check_keys([p.key_or_group for p in parsed if p.key_or_group not in picks], base)
         try:
-            return compose("default", list(overrides))
+            composed: DictConfig = compose("default", list(overrides))
         except (ConfigCompositionException, OmegaConfBaseException) as error:
             cause = error.__cause__ or error
             raise ConfigurationError(
                 f"The configuration cannot be composed: {str(cause).splitlines()[0]}"
             ) from None
+        return composed
+
+
+def _parse(text: str) -> Override:
+    """Parse one override.
+
+    Raises:
+        ConfigurationError: it is not of the form ``key=value``, or deletes a key.
+    """
+    try:
+        parsed = OverridesParser.create().parse_override(text)
+    except (HydraException, ValueError) as error:
+        raise ConfigurationError(
+            f"{text[:200]!r} is not of the form key=value.",
+            hint="Quote values with special characters in them, for example "
+            f"\"input='my photo.png'\". ({str(error).splitlines()[0][:200]})",
+        ) from None
+    if parsed.is_delete() or not parsed.key_or_group:
+        raise ConfigurationError(
+            f"{text!r} cannot be used: keys can be set, not removed.", hint="Set the key to null."
+        )
+    return parsed
 
 
 def _check_keys(keys: Sequence[str], base: DictConfig) -> None:
     known = list(_flatten(OmegaConf.to_container(base)))
     for key in keys:
-        if key.lstrip("+~") in known or key.startswith("method.losses."):
+        if key in known:
+            continue
+        if key.startswith("method.losses."):
+            name = key.removeprefix("method.losses.")
+            if name not in LOSSES:
+                raise unknown("loss", name, LOSSES)
             continue
         close = nearest(key, known) or [k for k in known if k.endswith(key.rpartition(".")[2])]
         hint = f"Did you mean {' or '.join(close)}? " if close else ""

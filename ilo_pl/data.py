@@ -16,6 +16,7 @@ from ilo_pl.operators import ForwardOperator
 from ilo_pl.task import Batch, MeasurementSource, check_finite
 
 EIGHT_BIT = 127.5
+MAX_SIGMA = 1e6
 
 
 class ImageFolder(MeasurementSource):
@@ -28,10 +29,10 @@ class ImageFolder(MeasurementSource):
         seed: seed of the noise.
         simulate: measure the images; otherwise they are what was measured.
         noise_sigma: standard deviation of Gaussian noise added to simulated measurements, in 8-bit
-            grey levels.
+            grey levels; given measurements have their own.
 
     Raises:
-        ConfigurationError: the noise is negative, or was asked for and nothing is simulated.
+        ConfigurationError: the noise is negative or absurd.
     """
 
     def __init__(
@@ -44,10 +45,10 @@ class ImageFolder(MeasurementSource):
         simulate: bool = True,
         noise_sigma: float = 0.0,
     ) -> None:
-        if noise_sigma < 0 or (noise_sigma > 0 and not simulate):
+        if not 0 <= noise_sigma <= MAX_SIGMA:
             raise ConfigurationError(
-                f"noise_sigma = {noise_sigma} with simulate={str(simulate).lower()}.",
-                hint="Noise is added to simulated measurements only, and is not negative.",
+                f"noise_sigma = {noise_sigma}; a standard deviation in 8-bit grey levels is from 0 to "
+                f"{MAX_SIGMA:.0f}."
             )
         self.ids = tuple(files)
         self._files = dict(files)

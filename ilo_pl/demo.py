@@ -63,5 +63,5 @@ def run_demo(overrides: Sequence[str], console: Console) -> None:
         ],
     )
     console.print(scores_table("10 % of the pixels observed, equal steps", groups))
-    console.print(f"Pictures: {grid} and {output.path / 'ilo' / 'grid.png'}")
+    console.print(f"Pictures: {grid} and {output.path / 'ilo' / 'grid.png'}", markup=False)
     console.print(f"Took {time.monotonic() - started:.0f} s.")

@@ -51,6 +51,18 @@ class Reconstruction:
     loss: float
     stages: tuple[StageRecord, ...]
 
+    def pack(self) -> dict[str, Any]:
+        """Return the reconstruction as tensors and primitives, for a checkpoint."""
+        point = (self.point.split, dict(self.point.named()))
+        return {**vars(self), "point": point, "stages": [vars(stage) for stage in self.stages]}
+
+    @classmethod
+    def unpack(cls, packed: dict[str, Any]) -> Reconstruction:
+        """Undo :meth:`pack`."""
+        point = Point.from_named(*packed["point"])
+        stages = tuple(StageRecord(**stage) for stage in packed["stages"])
+        return cls(**{**packed, "point": point, "stages": stages})
+
 
 class Positions:
     """The steps of an epoch as Lightning wants to see them: a sized, stateful iterable of numbers.
@@ -94,8 +106,8 @@ class ILOInversion(pl.LightningModule):
         task: the inverse problem.
         compile: compile the expensive end of the generator: ``True``, ``False`` or ``"auto"``, which
             compiles when the schedule is long enough to repay it.
-        keep_results: keep every :class:`Reconstruction` in :attr:`results`. Switch it off for long
-            runs whose results a :class:`~ilo_pl.callbacks.results.ResultCallback` takes away.
+        keep_results: keep every :class:`Reconstruction` in :attr:`results`, and in checkpoints. Switch
+            it off for long runs whose results a :class:`~ilo_pl.callbacks.results.ResultCallback` takes away.
 
     Attributes:
         results: reconstructions by image id.
@@ -259,16 +271,22 @@ class ILOInversion(pl.LightningModule):
     # ---- checkpoints -------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the position and the walk to a checkpoint."""
-        checkpoint["ilo"] = {"unit": self.unit, "step": self.step, "walk": self.walk.state()}
+        """Add the position, the walk and the results that are kept to a checkpoint."""
+        checkpoint["ilo"] = {
+            "unit": self.unit,
+            "step": self.step,
+            "walk": self.walk.state(),
+            "results": [result.pack() for result in self.results.values()],
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Rebuild the stage that was running, so that Lightning finds parameters of its shapes."""
         saved = checkpoint["ilo"]
         self.unit, self.step = saved["unit"], saved["step"]
-        if self.unit == len(self.task.units):
-            return
-        self._walk = self._new_walk(self.unit)
+        restored = [Reconstruction.unpack(packed) for packed in saved["results"]]
+        self.results = {result.id: result for result in restored}
+        # A finished run's checkpoint holds the last unit's last stage.
+        self._walk = self._new_walk(min(self.unit, len(self.task.units) - 1))
         prefix = "stage."
         tensors = {
             name.removeprefix(prefix): value
@@ -277,3 +295,21 @@ class ILOInversion(pl.LightningModule):
         }
         self.walk.restore(saved["walk"], tensors)
         self.stage = self.walk.stage
+        if self.step > 0:
+            self._align_progress(checkpoint["loops"]["fit_loop"])
+
+    def _align_progress(self, loop: dict[str, Any]) -> None:
+        """Put Lightning's progress where the module's is, in the middle of a unit.
+
+        A Trainer that stops by ``max_steps`` closes the epoch it is in; a checkpoint saved after that
+        would resume behind the unit that is not finished.
+        """
+        if loop["epoch_progress"]["current"]["processed"] == self.unit:
+            return
+        after, before = self.unit + 1, self.unit
+        loop["epoch_progress"]["current"].update(
+            ready=after, started=after, processed=before, completed=before
+        )
+        batches = loop["epoch_loop.batch_progress"]
+        batches["current"] = dict.fromkeys(batches["current"], self.step)
+        batches["is_last_batch"] = False

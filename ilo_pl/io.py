@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from ilo_pl.errors import InputError, OutputError
 from ilo_pl.point import Point
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# A file name may have 255 bytes, and results add to it.
+MAX_ID = 180
+MAX_PART = 255
 POINT_FORMAT = "ilo_pl.point/1"
 
 
@@ -50,24 +53,43 @@ def find_images(path: Path) -> dict[str, Path]:
     The id is the file's name without its suffix.
 
     Raises:
-        InputError: there is nothing there, no image in the folder, or two files with one id.
+        InputError: there is nothing there, no image in the folder, two files with one id, or a name
+            that is too long.
     """
-    if path.is_file():
-        return {path.stem: path}
+    try:
+        files = [path] if path.is_file() else _images_in(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)[:200]} cannot be read: {error}.") from error
+    found: dict[str, Path] = {}
+    for file in files:
+        # Some disks do not tell upper from lower case.
+        key = file.stem.casefold()
+        if key in found:
+            raise InputError(
+                f"{found[key].name} and {file.name} in {path} would have the same id.",
+                hint="Rename one: results are named by the file name without its suffix.",
+            )
+        if len(file.stem.encode()) > MAX_ID:
+            raise InputError(
+                f"The name of {file} is too long to name results by it.",
+                hint=f"Shorten it to {MAX_ID} bytes.",
+            )
+        found[key] = file
+    return {file.stem: file for file in files}
+
+
+def _images_in(path: Path) -> list[Path]:
+    """Return the images of a folder; hidden files, such as macOS leaves behind, are none."""
     if not path.is_dir():
         raise InputError(f"There is no file or folder {path}.")
-    found: dict[str, Path] = {}
-    for file in sorted(path.iterdir()):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
-            if file.stem in found:
-                raise InputError(
-                    f"{found[file.stem].name} and {file.name} in {path} would have the same id.",
-                    hint="Rename one: results are named by the file name without its suffix.",
-                )
-            found[file.stem] = file
-    if not found:
+    files = [
+        file
+        for file in sorted(path.iterdir())
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    ]
+    if not files:
         raise InputError(f"The folder {path} holds no image.", choices=SUFFIXES)
-    return found
+    return files
 
 
 def load_image(path: Path) -> LoadedImage:
@@ -122,7 +144,8 @@ def atomic(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise _explain(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a name that could not be written cannot be removed either
+            temporary.unlink(missing_ok=True)
 
 
 def _explain(path: Path, error: Exception) -> OutputError:
@@ -130,6 +153,22 @@ def _explain(path: Path, error: Exception) -> OutputError:
     hint = "Free some space, then run again into a new folder." if full else ""
     reason = "no space is left on the disk" if full else str(error)
     return OutputError(f"{path} could not be written: {reason}.", hint=hint)
+
+
+def _free_space(path: Path) -> int:
+    """Return the free bytes where a folder would be made, after trying to write there.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    if any(len(part.encode()) > MAX_PART for part in path.parts):
+        raise OSError(errno.ENAMETOOLONG, "a part of its name is too long")
+    while not path.exists():
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, f"{path} is a link that leads nowhere")
+        path = path.parent
+    with tempfile.TemporaryFile(dir=path):
+        return shutil.disk_usage(path).free
 
 
 class RunFolder:
@@ -148,26 +187,21 @@ class RunFolder:
         Raises:
             OutputError: the folder holds something, cannot be written, or the disk is too full.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"The output {self.path} is a file, not a folder.")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            raise OutputError(
-                f"The output folder {self.path} is not empty; a run never writes into another's.",
-                hint="Give another folder with output=..., or empty this one.",
-            )
-        parent = self.path.absolute()
-        while not parent.exists():
-            parent = parent.parent
         try:
-            with tempfile.TemporaryFile(dir=parent):
-                free = shutil.disk_usage(parent).free
-        except OSError as error:
-            raise OutputError(
-                f"The output folder {self.path} cannot be written: {error}."
-            ) from error
+            if self.path.exists() and not self.path.is_dir():
+                raise OutputError(f"The output {self.path} is a file, not a folder.")
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise OutputError(
+                    f"The output folder {self.path} is not empty; a run never writes into another's.",
+                    hint="Give another folder with output=..., or empty this one.",
+                )
+            free = _free_space(self.path.absolute())
+        except (OSError, ValueError, RuntimeError) as error:
+            shown = str(self.path)[:200]
+            raise OutputError(f"The output folder {shown} cannot be written: {error}.") from error
         if free < bytes_needed:
             raise OutputError(
-                f"The run needs about {bytes_needed / 1e6:.0f} MB in {parent} and "
+                f"The run needs about {bytes_needed / 1e6:.0f} MB in {self.path} and "
                 f"{free / 1e6:.0f} MB are free.",
                 hint="Free some space or give another folder with output=...",
             )

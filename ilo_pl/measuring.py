@@ -119,7 +119,7 @@ class MaskSpec(Spec):
 
     name: Literal["mask"]
     fraction: float | None = None
-    file: str | None = None
+    file: Annotated[str, Field(min_length=1)] | None = None
     box: tuple[int, int, int, int] | None = None
     alpha: bool | None = None
     colour: str | None = None

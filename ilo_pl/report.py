@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rich.markup import escape
 from rich.table import Table
 
 from ilo_pl.io import RunFolder
@@ -19,16 +20,18 @@ MAX_ROWS = 16
 
 def stage_images(folder: RunFolder, image_id: str) -> dict[str, Path]:
     """Return the pictures of each solve of one image by label, in order."""
-    found = {}
-    for path in sorted((folder.path / "stages").glob("*.png")):
+    found = []
+    for path in (folder.path / "stages").glob("*.png"):
         name, _, rest = path.stem.rpartition(".stage")
-        if name != image_id:
-            continue
-        stage, turn, split = rest.split("-")
-        label = "CSGM stage" if split == "split0" else f"stage {int(stage) + 1}"
-        again = "" if turn == "round0" else f", round {int(turn.removeprefix('round')) + 1}"
-        found[f"{label}{again}\n(split {split.removeprefix('split')})"] = path
-    return found
+        if name == image_id:
+            stage, turn, split = (int("".join(filter(str.isdigit, p))) for p in rest.split("-"))
+            found.append((stage, turn, split, path))
+    labelled = {}
+    for stage, turn, split, path in sorted(found):
+        label = "CSGM stage" if stage == 0 else f"stage {stage + 1}"
+        again = f", round {turn + 1}" if turn else ""
+        labelled[f"{label}{again}\n(split {split})"] = path
+    return labelled
 
 
 def row_of(folder: RunFolder, image_id: str, truth: Path | None) -> dict[str, Path]:
@@ -94,5 +97,7 @@ def scores_table(title: str, groups: Iterable[tuple[str, Sequence[Scores]]]) -> 
         table.add_column(column, justify="left" if column in ("method", "image") else "right")
     for label, scores in groups:
         for s in scores:
-            table.add_row(label, s.id, f"{s.psnr:.2f}", f"{s.ssim:.3f}", f"{s.lpips:.3f}")
+            table.add_row(
+                escape(label), escape(s.id), f"{s.psnr:.2f}", f"{s.ssim:.3f}", f"{s.lpips:.3f}"
+            )
     return table

@@ -120,7 +120,7 @@ def make_trainer(config: TrainerConfig, callbacks: list[pl.Callback]) -> pl.Trai
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ValueError, ImportError) as error:
         raise ConfigurationError(
             f"trainer.accelerator = {config.accelerator!r} with precision {config.precision!r} "
             f"cannot be used here: {error}",

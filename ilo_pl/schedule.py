@@ -15,7 +15,9 @@ from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.specs import Spec
 
-Count = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=0, le=10**9, strict=True)]
+# Bounds that only a slip of the keyboard crosses; beyond them numbers overflow somewhere deep.
+Rate = Annotated[float, Field(gt=0, le=1e6)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 VariableKind = Literal["hidden", "latents", "noises"]
@@ -61,7 +63,7 @@ class Reencode(Spec):
     """
 
     steps: Count = 0
-    lr: Positive = 0.1
+    lr: Rate = 0.1
 
 
 class LrScale(Spec):
@@ -94,8 +96,8 @@ class Stage(Spec):
 
     split: Count
     steps: Count
-    rounds: Annotated[int, Field(ge=1)] = 1
-    lr: Positive = 0.1
+    rounds: Annotated[int, Field(ge=1, le=10**6)] = 1
+    lr: Rate = 0.1
     lr_scale: LrScale = LrScale()
     ramp_up: Annotated[float, Field(ge=0, le=1)] = 0.05
     ramp_down: Annotated[float, Field(ge=0, le=1)] = 0.75
@@ -103,7 +105,7 @@ class Stage(Spec):
     radii: Radii = Radii()
     sphere: Sphere = Sphere()
     reencode: Reencode = Reencode()
-    losses: Mapping[str, float] = Field(default_factory=lambda: {"mse": 1.0}, min_length=1)
+    losses: Mapping[str, Positive] = Field(default_factory=lambda: {"mse": 1.0}, min_length=1)
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse what contradicts itself."""
@@ -178,5 +180,17 @@ class Schedule(Spec):
     def check(self, generator: SplitGenerator) -> None:
         """Raise :class:`ConfigurationError` where the schedule does not fit a generator."""
         generator.check_space(self.latent_space)
-        for stage in self.stages:
-            generator.split(stage.split)
+        for index, stage in enumerate(self.stages):
+            split = generator.split(stage.split)
+            scale = stage.lr_scale
+            free = (
+                (stage.split > 0 and scale.hidden > 0)
+                or (split.first_slot < generator.num_slots and scale.latents > 0)
+                or (split.first_noise < stage.free_noises and scale.noises > 0)
+            )
+            if not free:
+                raise ConfigurationError(
+                    f"Stage {index + 1}, at split {stage.split}, has no variable to search: "
+                    f"lr_scale = {scale.model_dump()}.",
+                    hint="Give at least one kind of variable that exists there a scale above 0.",
+                )

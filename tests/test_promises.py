@@ -95,7 +95,31 @@ def test_an_interruption_changes_no_bit(
     for name, result in resumed.results.items():
         assert torch.equal(result.image, whole.results[name].image)
         assert result.loss == whole.results[name].loss
-    assert "cyd" in resumed.results
+    assert set(resumed.results) == {"ann", "bob", "cyd"}
+
+
+@pytest.mark.parametrize("step", [5, 30, STEPS, STEPS + 9, 2 * STEPS])
+def test_a_fit_that_max_steps_ended_goes_on_from_its_checkpoint(
+    make_task: MakeTask, fit: Fit, tmp_path: Path, step: int
+) -> None:
+    """Also from the checkpoint of a finished run, which has nothing left to do."""
+    task = make_task(FULL, (0, 1, 2), batch_size=2)
+    whole = fit(task)
+    first = ILOInversion(task)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=step,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(first)
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    resumed = fit(task, ckpt_path=str(tmp_path / "end.ckpt"))
+    assert set(resumed.results) == {"ann", "bob", "cyd"}
+    for name, result in resumed.results.items():
+        assert torch.equal(result.image, whole.results[name].image)
 
 
 # 2. A new stage starts from the very image that the last one ended on ------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -53,7 +54,7 @@ class StageProgress(ProgressBar):
         )
         length = pl_module.task.schedule.total_steps
         self._progress.add_task(
-            self._label,
+            escape(self._label),
             total=length * len(pl_module.task.units),
             completed=pl_module.unit * length + pl_module.step,
             state="preparing (the first steps may compile)",
