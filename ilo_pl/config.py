@@ -227,7 +227,9 @@ def _parse(text: str) -> Override:
             hint="Quote values with special characters in them, for example "
             f"\"input='my photo.png'\". ({str(error).splitlines()[0][:200]})",
         ) from None
-    if parsed.is_delete() or not parsed.key_or_group:
+    if not parsed.key_or_group:
+        raise ConfigurationError(f"{text!r} is not of the form key=value: the key is missing.")
+    if parsed.is_delete():
         raise ConfigurationError(
             f"{text!r} cannot be used: keys can be set, not removed.", hint="Set the key to null."
         )

@@ -268,6 +268,24 @@ BAD = {
         ["task=compressed_sensing", "simulate=false"],
         "does not measure pictures",
     ),
+    "nothing to search": (
+        ["method.lr_scale.latents=0", "method.free_noises=0"],
+        "no variable to search",
+    ),
+    "interpolation": (["'seed=${nope}'"], "not of the form"),
+    "unresolved": (["seed=${nope}"], "cannot be resolved"),
+    "deleted key": (["~method.name"], "not removed"),
+    "no key": (["=1"], "not of the form"),
+    "name": (["method.name=null"], "not a name"),
+    "empty input": (["input="], "input"),
+    "empty mask file": (["operator.fraction=null", "operator.file=''"], "operator.file"),
+    "operator without its task": (["operator=grey"], "needs the task"),
+    "negative weight": (["method.losses.mse=-1"], "losses.mse = -1"),
+    "huge seed": (["generator.seed=99999999999999999999"], "generator.seed"),
+    "huge rate": (["method.lr=1e300"], "lr = 1e"),
+    "huge steps": (["method.steps=99999999999999"], "steps = 9999"),
+    "long name": (["input=" + "x" * 300], "cannot be read|no file"),
+    "accelerator that needs a package": (["trainer.accelerator=tpu"], "cannot be used here"),
     "accelerator": (["trainer.accelerator=tpuu"], "tpuu"),
     "devices": (["trainer.devices=2"], "one device"),
     "precision": (["trainer.precision=64"], "precision = 64"),
@@ -311,6 +329,32 @@ def test_outputs_that_cannot_be_used(run: Run, faces: Path, tmp_path: Path) -> N
         assert says in stderr.replace("\n", " ")
     assert (tmp_path / "other" / "config.yaml").read_text() == "mine"
     assert len(list((tmp_path / "other").iterdir())) == 1
+
+
+def test_odd_names(run: Run, faces: Path, tmp_path: Path) -> None:
+    """Names that mean something to a terminal, a shell or a disk are names like others here."""
+    (faces / "ann.png").rename(faces / "[x] b.png")
+    (faces / "._bob.png").write_text("left by macOS")
+    out = tmp_path / "[out"
+    status, stdout, err = run(
+        "invert", f"input='{faces}'", f"reference='{faces}'", f"output='{out}'", "generator=tiny",
+        "method=csgm", "method.steps=1",
+    )  # fmt: skip
+    assert status == 0, err
+    assert "[x] b" in stdout
+    assert sorted(p.name for p in (out / "reconstructions").iterdir()) == ["[x] b.png", "bob.png"]
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for output in (loop, tmp_path / ("y" * 300)):
+        status, _, err = run(
+            "invert", f"input={faces}/bob.png", f"output={output}", "generator=tiny", "method=csgm"
+        )
+        assert status == 2
+        assert "cannot be written" in err.replace("\n", " ")
+    (faces / "BOB.jpg").write_bytes((faces / "bob.png").read_bytes())
+    status, _, err = run("invert", f"input={faces}", f"output={tmp_path}/two", "generator=tiny")
+    assert status == 2
+    assert "same id" in err
 
 
 def test_a_disk_that_is_too_full_is_noticed_before_the_run(
