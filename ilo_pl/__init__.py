@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from ilo_pl.config import load_method
     from ilo_pl.errors import IloError
     from ilo_pl.generators import MobileStyleGAN, SplitGenerator, TinyGenerator
-    from ilo_pl.inversion import ILOInversion, Reconstruction
+    from ilo_pl.inversion import ILOInversion
     from ilo_pl.io import load_image, load_point
     from ilo_pl.operators import ForwardOperator, LinearOperator, Mask
     from ilo_pl.point import Point, render
+    from ilo_pl.reconstruction import Reconstruction
     from ilo_pl.schedule import Radii, Reencode, Schedule, Sphere, Stage
     from ilo_pl.stage import ILOStage
     from ilo_pl.task import InverseTask, MeasurementSource
@@ -39,7 +40,7 @@ _HOME = {
     "MobileStyleGAN": "generators",
     "Point": "point",
     "Radii": "schedule",
-    "Reconstruction": "inversion",
+    "Reconstruction": "reconstruction",
     "Reencode": "schedule",
     "ResultCallback": "callbacks.results",
     "Schedule": "schedule",

@@ -8,7 +8,6 @@ any of them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,48 +19,12 @@ from ilo_pl.acceleration import CompileMode, Synthesizer
 from ilo_pl.callbacks.results import ResultCallback
 from ilo_pl.callbacks.stage_switch import StageSwitch
 from ilo_pl.errors import TrainerError
-from ilo_pl.point import Point, render
+from ilo_pl.point import render
+from ilo_pl.reconstruction import Reconstruction
 from ilo_pl.schedule import Phase
 from ilo_pl.stage import Engine, SearchStage
 from ilo_pl.task import InverseTask
-from ilo_pl.walk import StageRecord, Walk
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """What the search found for one image.
-
-    Args:
-        id: the image's id.
-        image: ``(3, H, W)`` in [-1, 1], float32, on the CPU.
-        measurements: the measurements it explains, on the CPU.
-        picture: those measurements as a picture, ``(3 or 4, H, W)`` in [-1, 1], where they are one.
-        point: the variables that generate it (batch of one), on the CPU.
-        space: latent space of ``point.latents``.
-        loss: its measurement loss under the last stage's weights.
-        stages: how each solve ended, with this image alone.
-    """
-
-    id: str
-    image: Tensor
-    measurements: Tensor
-    picture: Tensor | None
-    point: Point
-    space: str
-    loss: float
-    stages: tuple[StageRecord, ...]
-
-    def pack(self) -> dict[str, Any]:
-        """Return the reconstruction as tensors and primitives, for a checkpoint."""
-        point = (self.point.split, dict(self.point.named()))
-        return {**vars(self), "point": point, "stages": [vars(stage) for stage in self.stages]}
-
-    @classmethod
-    def unpack(cls, packed: dict[str, Any]) -> Reconstruction:
-        """Undo :meth:`pack`."""
-        point = Point.from_named(*packed["point"])
-        stages = tuple(StageRecord(**stage) for stage in packed["stages"])
-        return cls(**{**packed, "point": point, "stages": stages})
+from ilo_pl.walk import Walk
 
 
 class Positions:

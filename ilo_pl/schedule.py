@@ -90,7 +90,7 @@ class Stage(Spec):
         radii: l1 balls around the stage's start.
         sphere: variables kept on a sphere instead.
         reencode: how the solution is re-encoded before what follows; nothing follows the last round
-            of the last stage, so it is not re-encoded.
+            of the last stage, so it is not re-encoded, and nothing lies before split 0.
         losses: weight of each loss term by name.
     """
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ilo_pl.constraints.l1_ball import project_joint_l1_ball
 from ilo_pl.constraints.sphere import project_sphere
 from ilo_pl.generators.base import SplitGenerator, State
-from ilo_pl.losses import LOSSES, LossInputs, WeightedLoss
+from ilo_pl.objective import Objective
 from ilo_pl.point import Point, Synthesis, synthesise
 from ilo_pl.schedule import Stage, VariableKind
 from ilo_pl.task import Batch
@@ -190,33 +190,6 @@ class SearchStage(pl.LightningModule, abc.ABC):
 
     def _lr_factor(self, step: int) -> float:
         return ramp(step / max(self.steps, 1), self.spec.ramp_up, self.spec.ramp_down)
-
-
-class Objective:
-    """The weighted losses of a batch of measurements.
-
-    Args:
-        batch: the measurements and their operator.
-        weights: weight of each loss term by name.
-    """
-
-    def __init__(self, batch: Batch, weights: Mapping[str, float]) -> None:
-        self.batch = batch
-        self.loss = WeightedLoss(weights, LOSSES).to(batch.measurements.device)
-
-    def __call__(self, image: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the measurement loss and the total loss of each image, in float32: each ``(B,)``."""
-        with torch.autocast(image.device.type, enabled=False):
-            image = image.float()
-            inputs = LossInputs(
-                image=image,
-                predicted=self.batch.operator(image),
-                measurements=self.batch.measurements,
-                operator=self.batch.operator,
-                latents=latents,
-            )
-            fidelity, total = self.loss(inputs)
-        return fidelity, total
 
 
 class ILOStage(SearchStage):

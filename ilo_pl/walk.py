@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ilo_pl import rng
 from ilo_pl.io import to_bytes
+from ilo_pl.objective import Objective
 from ilo_pl.point import Point, carry, render
 from ilo_pl.schedule import Stage
 from ilo_pl.stage import (
     Engine,
     ILOStage,
-    Objective,
     ReencodeStage,
     SearchStage,
     mean_squared_distance,

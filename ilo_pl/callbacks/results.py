@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytorch_lightning as pl
 
 if TYPE_CHECKING:
-    from ilo_pl.inversion import ILOInversion, Reconstruction
+    from ilo_pl.inversion import ILOInversion
+    from ilo_pl.reconstruction import Reconstruction
 
 
 class ResultCallback(pl.Callback, abc.ABC):

@@ -10,7 +10,8 @@ from ilo_pl.callbacks.results import ResultCallback
 from ilo_pl.io import RunFolder
 
 if TYPE_CHECKING:
-    from ilo_pl.inversion import ILOInversion, Reconstruction
+    from ilo_pl.inversion import ILOInversion
+    from ilo_pl.reconstruction import Reconstruction
 
 
 class ResultWriter(ResultCallback):
