@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ilo_pl.errors import IloError
@@ -73,11 +74,11 @@ def render(latents: Path, output: Path, weights: Path | None) -> None:
     from ilo_pl.io import RunFolder, load_point
     from ilo_pl.point import render as render_point
 
+    if output.suffix.lower() != ".png":
+        raise click.BadParameter("must end in .png", param_hint="OUTPUT")
     point, about = load_point(latents)
     generator = make_generator(about["generator"], weights)
     image = render_point(generator, point, about["space"])[0]
-    if output.suffix.lower() != ".png":
-        raise click.BadParameter("must end in .png", param_hint="OUTPUT")
     RunFolder(output.parent).write_image(".", output.stem, image)
 
 
@@ -119,7 +120,7 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except IloError as error:
-        errors.print(f"[bold red]error:[/] {_escape(str(error))}")
+        errors.print("[bold red]error:[/]", escape(str(error)))
         sys.exit(2)
     except click.ClickException as error:
         error.show()
@@ -128,9 +129,3 @@ def main() -> None:
         # Lightning turns Ctrl-C and SIGTERM into an exit of its own.
         errors.print("stopped before the end")
         sys.exit(130)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
