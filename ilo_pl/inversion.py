@@ -138,7 +138,7 @@ class ILOInversion(pl.LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """Return the loss of one step: the sum over images of the current stage's loss."""
         assert batch == batch_idx == self.step, (batch, batch_idx, self.step)
-        loss: Tensor = self.walk.stage.training_step()
+        loss: Tensor = self.walk.stage.training_step(batch, self.step)
         size = len(self.walk.batch.ids)
         self.log("loss", loss.detach() / size, batch_size=size)
         return loss

@@ -7,19 +7,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.specs import Spec
+
+# The split that stands for the image itself, whatever the generator.
+IMAGE_SPLIT = -1
 
 Count = Annotated[int, Field(ge=0, le=10**9, strict=True)]
 # Bounds that only a slip of the keyboard crosses; beyond them numbers overflow somewhere deep.
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+SplitNumber = Annotated[int, Field(ge=IMAGE_SPLIT, le=10**9, strict=True)]
+
+
+def _loss(value: Any) -> Any:
+    """Check a loss: a weight, null, or a mapping with ``weight`` and the term's options."""
+    weight = value.get("weight", 1.0) if isinstance(value, Mapping) else value
+    if weight is None:
+        return 0.0
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < inf:
+        raise ValueError(
+            f"{weight!r} is no weight; give a number from 0 on, 0 leaves the term out."
+        )
+    return value
+
+
+def _noise(value: Any) -> Any:
+    """Check stochastic noise addition: grey levels or ``measured``."""
+    if value == "measured":
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
+        raise ValueError(f"{value!r} is no noise; give grey levels from 0 on, or 'measured'.")
+    return float(value)
+
+
+Loss = Annotated[Any, AfterValidator(_loss)]
 VariableKind = Literal["hidden", "latents", "noises"]
 
 
@@ -78,11 +107,12 @@ class Stage(Spec):
     """One search.
 
     Args:
-        split: where the generator is cut; 0 searches the latents alone.
+        split: where the generator is cut; 0 searches the latents alone, -1 the image itself.
         steps: gradient steps of each round.
         rounds: how often solving and re-encoding alternate (T of Algorithm 1).
         lr: peak learning rate of Adam.
         lr_scale: factors on it per kind of variable.
+        lr_schedule: how the rate moves: ``cosine`` by the ramps below, or ``one_cycle_drop``, PULSE's.
         ramp_up, ramp_down: shares of the steps over which the rate rises linearly and falls as a
             cosine (the published 0.05 and 0.75).
         free_noises: how many noise inputs, counted from the generator's first, are variables; all of
@@ -91,21 +121,27 @@ class Stage(Spec):
         sphere: variables kept on a sphere instead.
         reencode: how the solution is re-encoded before what follows; nothing follows the last round
             of the last stage, so it is not re-encoded, and nothing lies before split 0.
-        losses: weight of each loss term by name.
+        losses: weight of each loss term by name, or a mapping of ``weight`` and the term's options;
+            0 or null leaves a term out.
+        sna: stochastic noise addition (section 4.2): standard deviation, in 8-bit grey levels, of fresh
+            Gaussian noise on the predicted measurements in every step, or ``measured``, that of the
+            measurements' own noise.
     """
 
-    split: Count
+    split: SplitNumber
     steps: Count
     rounds: Annotated[int, Field(ge=1, le=10**6)] = 1
     lr: Rate = 0.1
     lr_scale: LrScale = LrScale()
+    lr_schedule: Literal["cosine", "one_cycle_drop"] = "cosine"
     ramp_up: Annotated[float, Field(ge=0, le=1)] = 0.05
     ramp_down: Annotated[float, Field(ge=0, le=1)] = 0.75
     free_noises: Count = 5
     radii: Radii = Radii()
     sphere: Sphere = Sphere()
     reencode: Reencode = Reencode()
-    losses: Mapping[str, Positive] = Field(default_factory=lambda: {"mse": 1.0}, min_length=1)
+    losses: Mapping[str, Loss] = Field(default_factory=lambda: {"mse": 1.0}, min_length=1)
+    sna: Annotated[Any, AfterValidator(_noise)] = 0.0
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse what contradicts itself."""
@@ -136,6 +172,9 @@ class Schedule(Spec):
         latent_space: the space that the latents are searched in: z, v (Gaussianised w) or w.
         latent_layout: one latent ``shared`` by all style slots, or one ``per_slot``.
         init: start from ``random`` latents (N(0, 1) keyed by image id) or from their ``mean``.
+        carry_skip: whether a new stage takes over the generator's skip connection (StyleGAN2's RGB
+            skip) as part of the split state. The published code drops it, so that the image jumps;
+            false does as it does.
         result: return the ``last`` stage's solution, or the one of the ``best`` (lowest) measurement
             loss among all stages, measured with the last stage's losses.
     """
@@ -144,18 +183,25 @@ class Schedule(Spec):
     latent_space: str = "v"
     latent_layout: Literal["shared", "per_slot"] = "per_slot"
     init: Literal["random", "mean"] = "random"
+    carry_skip: bool = True
     result: Literal["last", "best"] = "last"
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse schedules that cannot be walked."""
         splits = [stage.split for stage in self.stages]
+        known = [split for split in splits if split != IMAGE_SPLIT]
         if splits[0] != 0:
             raise ConfigurationError(
                 f"The first stage is at split {splits[0]}.",
                 hint="The search starts from the latent: put a stage at split 0 first.",
             )
-        if splits != sorted(splits):
+        if known != sorted(known) or splits[: len(known)] != known:
             raise ConfigurationError(f"Splits must not decrease; got {splits}.")
+        if not self.carry_skip and any(stage.reencode.steps for stage in self.stages):
+            raise ConfigurationError(
+                "carry_skip=false drops what re-encoding would have to fit.",
+                hint="Set reencode.steps=0, as in the published code, or carry_skip=true.",
+            )
         if self.total_steps == 0:
             raise ConfigurationError("The schedule has no steps at all.")
 
@@ -177,10 +223,30 @@ class Schedule(Spec):
         """Gradient steps of one batch of images, re-encoding included."""
         return sum(phase.steps for phase in self.phases)
 
-    def check(self, generator: SplitGenerator) -> None:
-        """Raise :class:`ConfigurationError` where the schedule does not fit a generator."""
+    def resolve(self, generator: SplitGenerator) -> Schedule:
+        """Return the schedule with the image's split by its number, checked against a generator.
+
+        Raises:
+            ConfigurationError: the schedule does not fit the generator.
+        """
+        stages = tuple(
+            stage.model_copy(update={"split": generator.last})
+            if stage.split == IMAGE_SPLIT
+            else stage
+            for stage in self.stages
+        )
+        resolved = self.model_copy(update={"stages": stages})
+        resolved._check(generator)
+        return resolved
+
+    def _check(self, generator: SplitGenerator) -> None:
         generator.check_space(self.latent_space)
         for index, stage in enumerate(self.stages):
+            if self.latent_space == "w" and stage.losses.get("latent_prior"):
+                raise ConfigurationError(
+                    "The loss 'latent_prior' expects latents that are normal, and those in w are not.",
+                    choices=("latent_space=v", "latent_space=z"),
+                )
             split = generator.split(stage.split)
             scale = stage.lr_scale
             free = (

@@ -19,7 +19,6 @@ from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.objective import Objective
 from ilo_pl.point import Point, Synthesis, synthesise
 from ilo_pl.schedule import Stage, VariableKind
-from ilo_pl.task import Batch
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,18 @@ def ramp(progress: float, up: float, down: float) -> float:
     return (0.5 - 0.5 * math.cos(math.pi * fall)) * rise
 
 
+def one_cycle_drop(progress: float) -> float:
+    """Return PULSE's learning-rate factor at a share ``progress`` of a stage, in [0, 1].
+
+    Over the first nine tenths it rises linearly from 0.1 to 1 and falls back to 0.1; over the last tenth
+    it drops on to 0.001 (``linear1cycledrop`` of the published code of arXiv 2003.03808).
+    """
+    cycle = 0.9
+    if progress < cycle:
+        return (9 * (1 - abs(2 * progress / cycle - 1)) + 1) / 10
+    return 0.1 + (progress - cycle) / (1 - cycle) * (0.001 - 0.1)
+
+
 class FrozenPoint(nn.Module):
     """A point held as buffers, so that Lightning moves and saves it."""
 
@@ -72,6 +83,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
         start: where the search starts, ``(B, ...)`` tensors.
         centre: centre of the l1 balls; ``start`` by default.
         steps: number of optimiser steps, for the learning-rate ramp.
+        fixed: names of the split state's tensors that are no variables.
 
     Attributes:
         hidden: the split state, one parameter for each of its tensors.
@@ -83,7 +95,14 @@ class SearchStage(pl.LightningModule, abc.ABC):
     best_loss: Tensor
 
     def __init__(
-        self, engine: Engine, spec: Stage, start: Point, *, steps: int, centre: Point | None = None
+        self,
+        engine: Engine,
+        spec: Stage,
+        start: Point,
+        *,
+        steps: int,
+        centre: Point | None = None,
+        fixed: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.engine = engine
@@ -92,7 +111,10 @@ class SearchStage(pl.LightningModule, abc.ABC):
         self.steps = steps
         scale = spec.lr_scale
         self.hidden = nn.ParameterDict(
-            {name: _parameter(value, scale.hidden > 0) for name, value in start.hidden.items()}
+            {
+                name: _parameter(value, scale.hidden > 0 and name not in fixed)
+                for name, value in start.hidden.items()
+            }
         )
         self.latents = _parameter(start.latents, scale.latents > 0)
         self.noises = nn.ParameterDict(
@@ -106,8 +128,12 @@ class SearchStage(pl.LightningModule, abc.ABC):
         self.register_buffer("best_loss", start.latents.new_full((len(start.latents),), math.inf))
 
     @abc.abstractmethod
-    def objective(self) -> tuple[Tensor, Tensor]:
-        """Return what selects the best iterate and what is descended, per image: each ``(B,)``."""
+    def objective(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return what selects the best iterate and what is descended, per image: each ``(B,)``.
+
+        Args:
+            step: number of the step among all of the walk; it keys what is drawn at random.
+        """
 
     def point(self) -> Point:
         """Return the current point; its tensors are the parameters themselves."""
@@ -124,7 +150,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
         The losses of the images are summed, not averaged: an image's gradient does not depend on how
         many others there are.
         """
-        selector, total = self.objective()
+        selector, total = self.objective(batch_idx)
         self._remember(selector.detach())
         return total.sum()
 
@@ -189,7 +215,10 @@ class SearchStage(pl.LightningModule, abc.ABC):
         }
 
     def _lr_factor(self, step: int) -> float:
-        return ramp(step / max(self.steps, 1), self.spec.ramp_up, self.spec.ramp_down)
+        progress = step / max(self.steps, 1)
+        if self.spec.lr_schedule == "one_cycle_drop":
+            return one_cycle_drop(progress)
+        return ramp(progress, self.spec.ramp_up, self.spec.ramp_down)
 
 
 class ILOStage(SearchStage):
@@ -199,16 +228,23 @@ class ILOStage(SearchStage):
         engine: the frozen parts.
         spec: the stage.
         start: where the search starts.
-        batch: the measurements.
+        objective: how well images explain the measurements.
         centre: centre of the l1 balls; ``start`` by default.
+        fixed: names of the split state's tensors that are no variables.
     """
 
     def __init__(
-        self, engine: Engine, spec: Stage, start: Point, batch: Batch, centre: Point | None = None
+        self,
+        engine: Engine,
+        spec: Stage,
+        start: Point,
+        objective: Objective,
+        centre: Point | None = None,
+        fixed: Sequence[str] = (),
     ) -> None:
-        super().__init__(engine, spec, start, steps=spec.steps, centre=centre)
+        super().__init__(engine, spec, start, steps=spec.steps, centre=centre, fixed=fixed)
         # Not a submodule: operators and losses are rebuilt on resume, not saved.
-        self._objective = Objective(batch, spec.losses)
+        self._objective = objective
 
     def forward(self) -> Tensor:
         """Return the current images ``(B, 3, H, W)``."""
@@ -217,9 +253,9 @@ class ILOStage(SearchStage):
         )
         return state["image"]
 
-    def objective(self) -> tuple[Tensor, Tensor]:
+    def objective(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the measurement loss and the total loss of each image."""
-        return self._objective(self(), self.latents)
+        return self._objective(self(), self.latents, step)
 
 
 class ReencodeStage(SearchStage):
@@ -257,7 +293,7 @@ class ReencodeStage(SearchStage):
         """Return G1's split state at the target's split."""
         return synthesise(self.engine.generator, point, self.engine.space, self.target_split)
 
-    def objective(self) -> tuple[Tensor, Tensor]:
+    def objective(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the mean squared distance to the target of each image, twice."""
         distance = mean_squared_distance(self.encoded(self.point()), self._target)
         return distance, distance

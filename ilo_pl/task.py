@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ilo_pl.errors import ConfigurationError, InputError, unknown
+from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators.base import SplitGenerator
-from ilo_pl.losses import LOSSES
+from ilo_pl.losses import LOSSES, WeightedLoss
 from ilo_pl.operators.base import ForwardOperator
-from ilo_pl.schedule import Schedule
+from ilo_pl.schedule import Schedule, Stage
+
+# 8-bit grey levels in a unit of [-1, 1].
+GREY_LEVELS = 127.5
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,8 @@ class InverseTask:
         ids: ids of the images; results are named by them and random numbers keyed by them.
         seed: seed of every random draw.
         batch_size: how many images are inverted at a time.
+        noise_sigma: standard deviation of the measurements' Gaussian noise, in their units (on
+            [-1, 1] for pictures), for stages that use it.
 
     Raises:
         InputError: measurements, operator and generator do not fit each other.
@@ -140,14 +146,15 @@ class InverseTask:
         ids: Sequence[str] | None = None,
         seed: int = 0,
         batch_size: int = 1,
+        noise_sigma: float = 0.0,
     ) -> None:
-        schedule.check(generator)
+        schedule = schedule.resolve(generator)
         if batch_size < 1:
             raise ConfigurationError(f"batch_size = {batch_size}; it must be at least 1.")
-        for stage in schedule.stages:
-            for name in stage.losses:
-                if name not in LOSSES:
-                    raise unknown("loss", name, LOSSES)
+        if not 0 <= noise_sigma < math.inf:
+            raise ConfigurationError(
+                f"noise_sigma = {noise_sigma}; a standard deviation is from 0."
+            )
         if isinstance(measurements, MeasurementSource):
             self.source = measurements
         else:
@@ -164,6 +171,24 @@ class InverseTask:
         self.schedule = schedule
         self.seed = seed
         self.batch_size = batch_size
+        self.noise_sigma = noise_sigma
+        self._check_losses()
+
+    def _check_losses(self) -> None:
+        """Refuse losses that cannot judge these measurements, and noise of unknown size."""
+        operator = self.source.load([0]).operator
+        for index, stage in enumerate(self.schedule.stages):
+            WeightedLoss(stage.losses, LOSSES).check(operator)
+            if stage.sna == "measured" and self.noise_sigma == 0:
+                raise ConfigurationError(
+                    f"Stage {index + 1} adds noise as strong as the measurements' (sna = 'measured'), "
+                    "and their noise is not known.",
+                    hint="Name it (the noise of the task), give sna a number, or set sna=0.",
+                )
+
+    def noise_of(self, stage: Stage) -> float:
+        """Return the standard deviation of a stage's noise addition, in units of measurements."""
+        return self.noise_sigma if stage.sna == "measured" else stage.sna / GREY_LEVELS
 
     @property
     def units(self) -> tuple[tuple[int, ...], ...]:

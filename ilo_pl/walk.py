@@ -98,8 +98,7 @@ class Walk:
         self._anchor: Anchor | None = None
         self._solution: Point | None = None
         self._judge = Objective(batch, task.schedule.stages[-1].losses)
-        start = self._free_noises(self._first_point())
-        self.stage: SearchStage = ILOStage(engine, self.spec, start, batch)
+        self.stage: SearchStage = self._solve_stage(self._free_noises(self._first_point()))
 
     @property
     def spec(self) -> Stage:
@@ -122,11 +121,10 @@ class Walk:
             if now.kind == "reencode":
                 self.stage = self._reencode_stage(point)
             elif now.stage == ended.stage:
-                self.stage = ILOStage(self.engine, self.spec, point, self.batch, centre)
+                self.stage = self._solve_stage(point, centre)
             else:
                 self._anchor = Anchor(point, centre)
-                start = carry(self.engine.generator, point, self.engine.space, self.spec.split)
-                self.stage = ILOStage(self.engine, self.spec, self._free_noises(start), self.batch)
+                self.stage = self._solve_stage(self._free_noises(self._carry(point)))
             if now.steps > 0:
                 return True
 
@@ -176,6 +174,21 @@ class Walk:
         self._anchor = replace(self._anchor, point=_merge(self._anchor.point, best))
         point = replace(self._solution, hidden=hidden)
         return point, point
+
+    def _solve_stage(self, start: Point, centre: Point | None = None) -> ILOStage:
+        task, spec = self.task, self.spec
+        objective = Objective(self.batch, spec.losses, task.noise_of(spec), task.seed)
+        fixed = () if task.schedule.carry_skip else self.engine.generator.skip_states
+        return ILOStage(self.engine, spec, start, objective, centre, fixed)
+
+    def _carry(self, point: Point) -> Point:
+        """Express a solution at the split of the stage that follows."""
+        start = carry(self.engine.generator, point, self.engine.space, self.spec.split)
+        if self.task.schedule.carry_skip or start.split == point.split:
+            return start
+        skips = self.engine.generator.skip_states
+        hidden = {n: torch.zeros_like(h) if n in skips else h for n, h in start.hidden.items()}
+        return replace(start, hidden=hidden)
 
     def _reencode_stage(self, point: Point) -> ReencodeStage:
         assert self._anchor is not None
@@ -254,7 +267,7 @@ class Walk:
         tensors = {name: stage[name].to(device) for name in names}
         if self._solving:
             point = Point.from_named(self.spec.split, tensors)
-            self.stage = ILOStage(self.engine, self.spec, point, self.batch)
+            self.stage = self._solve_stage(point)
         else:
             assert self._solution is not None
             self.stage = self._reencode_stage(self._solution)

@@ -17,7 +17,7 @@ def ramp(t: float) -> float:
     return (0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / 0.75))) * min(1.0, t / 0.05)
 
 
-def published_loop(  # noqa: PLR0913
+def published_loop(
     generator: SplitGenerator,
     mask: Tensor,
     measured: Tensor,

@@ -280,7 +280,7 @@ BAD = {
     "empty input": (["input="], "input"),
     "empty mask file": (["operator.fraction=null", "operator.file=''"], "operator.file"),
     "operator without its task": (["operator=grey"], "needs the task"),
-    "negative weight": (["method.losses.mse=-1"], "losses.mse = -1"),
+    "negative weight": (["method.losses.mse=-1"], "losses.mse: -1"),
     "huge seed": (["generator.seed=99999999999999999999"], "generator.seed"),
     "huge rate": (["method.lr=1e300"], "lr = 1e"),
     "huge steps": (["method.steps=99999999999999"], "steps = 9999"),

@@ -56,9 +56,12 @@ class SplitGenerator(nn.Module, abc.ABC):
         num_slots: number S of style slots.
         noise_shapes: shape of each noise input of one image, ``(1, h, w)``.
         latent_spaces: names that :meth:`to_styles` accepts.
+        skip_states: names of the split state's tensors that are a skip connection: an image that every
+            block adds to.
     """
 
     latent_spaces: ClassVar[tuple[str, ...]]
+    skip_states: ClassVar[tuple[str, ...]] = ()
     splits: tuple[Split, ...]
     latent_dim: int
     num_slots: int

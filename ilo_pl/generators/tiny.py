@@ -27,6 +27,7 @@ class TinyGenerator(SplitGenerator):
     """
 
     latent_spaces: ClassVar[tuple[str, ...]] = SPACES
+    skip_states: ClassVar[tuple[str, ...]] = ("rgb",)
 
     def __init__(self, seed: int = 0, latent_dim: int = 16, channels: int = 8) -> None:
         super().__init__()

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from ilo_pl.losses.base import LossInputs, LossTerm
+from ilo_pl.losses.fidelity import DeadZone, MeasurementL1, MeasurementMSE
+from ilo_pl.losses.latent import GeodesicCross, LatentPrior
+from ilo_pl.losses.perceptual import MeasurementLPIPS, SuperimposedLPIPS
+from ilo_pl.losses.weighted import WeightedLoss
 
-from ilo_pl.losses.base import LossInputs, LossTerm, WeightedLoss
-from ilo_pl.losses.fidelity import MeasurementMSE
+LOSSES: dict[str, type[LossTerm]] = {
+    "mse": MeasurementMSE,
+    "l1": MeasurementL1,
+    "dead_zone": DeadZone,
+    "lpips": MeasurementLPIPS,
+    "lpips_superimposed": SuperimposedLPIPS,
+    "geocross": GeodesicCross,
+    "latent_prior": LatentPrior,
+}
 
-LOSSES: dict[str, Callable[[], LossTerm]] = {"mse": MeasurementMSE}
-
-__all__ = ["LOSSES", "LossInputs", "LossTerm", "MeasurementMSE", "WeightedLoss"]
+__all__ = [
+    "LOSSES",
+    "DeadZone",
+    "GeodesicCross",
+    "LatentPrior",
+    "LossInputs",
+    "LossTerm",
+    "MeasurementL1",
+    "MeasurementLPIPS",
+    "MeasurementMSE",
+    "SuperimposedLPIPS",
+    "WeightedLoss",
+]

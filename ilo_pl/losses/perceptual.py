@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, final, get_args
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ilo_pl.errors import WeightsError
+from ilo_pl.errors import ConfigurationError, WeightsError
 from ilo_pl.generators.weights import load_weights
+from ilo_pl.losses.base import LossInputs, LossTerm
+from ilo_pl.operators import ForwardOperator, Mask
 
 Net = Literal["alex", "vgg"]
 VGG_FILE = "vgg16-397923af.pth"
 VGG_VARIABLE = "ILO_PL_LPIPS_VGG"
+# Where the ILO paper computes LPIPS.
+LPIPS_SIZE = 256
 
 
 def load_lpips(net: Net = "alex", weights: Path | None = None) -> nn.Module:
@@ -89,3 +95,100 @@ _VGG_HINT = (
     f"Put torchvision's {VGG_FILE} into the folder checkpoints/ of torch.hub.get_dir(); or make the "
     f"file with scripts/convert_lpips.py and name it in {VGG_VARIABLE}."
 )
+
+
+@lru_cache(maxsize=2)
+def _shared_lpips(net: Net) -> nn.Module:
+    """Return the network that all losses of a run share; it is frozen, so nobody can spoil it."""
+    return load_lpips(net)
+
+
+def resize_for_lpips(images: Tensor) -> Tensor:
+    """Bring the shorter side of images ``(B, 3, h, w)`` to 256 pixels.
+
+    Larger images are averaged down, smaller ones enlarged bilinearly: the networks were trained at about
+    this size and have no features for a few pixels.
+    """
+    height, width = images.shape[-2:]
+    scale = LPIPS_SIZE / min(height, width)
+    size = (round(height * scale), round(width * scale))
+    if scale == 1:
+        return images
+    if scale < 1:
+        return F.interpolate(images, size, mode="area")
+    return F.interpolate(images, size, mode="bilinear", align_corners=False)
+
+
+class _PerceptualTerm(LossTerm):
+    """A term made of LPIPS; see its two subclasses.
+
+    Args:
+        net: backbone, ``alex`` (shipped) or ``vgg``.
+
+    Raises:
+        ConfigurationError: there is no such backbone.
+        WeightsError: the VGG16 backbone is nowhere to be had.
+    """
+
+    is_fidelity: ClassVar[bool] = True
+
+    def __init__(self, net: Net = "alex") -> None:
+        super().__init__()
+        if net not in get_args(Net):
+            raise ConfigurationError(f"There is no LPIPS net {net!r}.", choices=get_args(Net))
+        self.lpips = _shared_lpips(net)
+
+    def _distance(self, ours: Tensor, given: Tensor) -> Tensor:
+        distance: Tensor = self.lpips(resize_for_lpips(ours), resize_for_lpips(given))
+        return distance.flatten()
+
+
+@final
+class MeasurementLPIPS(_PerceptualTerm):
+    """LPIPS between the picture that was measured and the one that is predicted, at 256 x 256.
+
+    For measurements that are pictures: of three channels, or of one, which is shown as grey.
+    """
+
+    def check(self, operator: ForwardOperator) -> None:
+        """Refuse measurements that are no picture."""
+        shape = operator.measurement_shape
+        if len(shape) != 3 or shape[0] not in (1, 3):
+            raise ConfigurationError(
+                f"The loss 'lpips' compares pictures, and {type(operator).__name__} measures "
+                f"{' x '.join(map(str, shape))} numbers that are none.",
+                hint="Use method.losses.lpips=0 with mse, l1 or dead_zone for this operator.",
+            )
+
+    def forward(self, inputs: LossInputs) -> Tensor:
+        """Return the distance of each image, ``(B,)``."""
+        return self._distance(_as_rgb(inputs.predicted), _as_rgb(inputs.measurements))
+
+
+@final
+class SuperimposedLPIPS(_PerceptualTerm):
+    """LPIPS for inpainting: missing pixels are filled from the reconstruction (ILO, section 4.2).
+
+    A masked picture shrunk to 256 x 256 is mostly grey, which no network was trained on. So the given
+    picture is completed with the current reconstruction, without gradient, and compared with it.
+    """
+
+    def check(self, operator: ForwardOperator) -> None:
+        """Refuse operators that are no mask."""
+        if not isinstance(operator, Mask):
+            raise ConfigurationError(
+                f"The loss 'lpips_superimposed' fills missing pixels, and {type(operator).__name__} has "
+                "none.",
+                hint="Use the loss 'lpips' for pictures without missing pixels.",
+            )
+
+    def forward(self, inputs: LossInputs) -> Tensor:
+        """Return the distance of each image, ``(B,)``."""
+        assert isinstance(inputs.operator, Mask)
+        missing = inputs.image * (1 - inputs.operator.mask)
+        ours = inputs.predicted + missing
+        return self._distance(ours, inputs.measurements + missing.detach())
+
+
+def _as_rgb(picture: Tensor) -> Tensor:
+    return picture.expand(-1, 3, -1, -1)
