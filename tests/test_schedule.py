@@ -68,13 +68,13 @@ def test_radii_scale_with_dimension_unless_they_are_norms() -> None:
             r"must not decrease; got \[0, 3, 2\]",
         ),
         (
-            lambda: Schedule(stages=[Stage(split=0, steps=1)], latent_space="q").check(
+            lambda: Schedule(stages=[Stage(split=0, steps=1)], latent_space="q").resolve(
                 TinyGenerator()
             ),
             "no latent space 'q'",
         ),
         (
-            lambda: Schedule(stages=[Stage(split=k, steps=1) for k in (0, 7)]).check(
+            lambda: Schedule(stages=[Stage(split=k, steps=1) for k in (0, 7)]).resolve(
                 TinyGenerator()
             ),
             "Split 7 does not exist",
