@@ -17,6 +17,19 @@ def ramp(t: float) -> float:
     return (0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / 0.75))) * min(1.0, t / 0.05)
 
 
+def spread(latents: Tensor) -> Tensor:
+    """PULSE's GEOCROSS of the layers still in use, ``(1, n, D)``, pair by pair."""
+    n, dimension = latents.shape[1:]
+    total = latents.new_zeros(())
+    for i in range(n):
+        for j in range(n):
+            a, b = latents[0, i], latents[0, j]
+            apart = ((a - b).square().sum() + 1e-9).sqrt()
+            together = ((a + b).square().sum() + 1e-9).sqrt()
+            total = total + (2 * torch.atan2(apart, together)) ** 2
+    return total / n**2 * dimension / 8
+
+
 def published_loop(
     generator: SplitGenerator,
     mask: Tensor,
@@ -27,10 +40,13 @@ def published_loop(
     *,
     steps: int,
     lr: float = 0.1,
+    keep_skip: bool = True,
+    geocross: float = 0.0,
 ) -> Tensor:
     """Return the image ``(1, 3, H, W)`` that the last stage's best iterate generates.
 
-    ``latents`` is the start in v, ``(1, S, D)``; ``mask`` and ``measured`` are of one image.
+    ``latents`` is the start in v, ``(1, S, D)``; ``mask`` and ``measured`` are of one image. Without
+    ``keep_skip`` every new layer starts without the RGB image of those before, as published.
     """
     latents = latents.clone()
     hidden: dict[str, Tensor] = {}
@@ -46,11 +62,14 @@ def published_loop(
                 :, generator.splits[split].first_slot - generator.splits[at].first_slot :
             ]
             at = split
+            if not keep_skip:
+                hidden["rgb"] = torch.zeros_like(hidden["rgb"])
         first = generator.splits[split].first_noise
         variables = [latents, *hidden.values(), *(noises[i] for i in range(first, count))]
         for variable in variables:
             variable.requires_grad_()
-        optimizer = torch.optim.Adam(variables, lr=lr)
+        searched = [v for v in variables if keep_skip or v is not hidden.get("rgb")]
+        optimizer = torch.optim.Adam(searched, lr=lr)
         best, best_loss = [v.detach().clone() for v in variables], math.inf
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = lr * ramp(step / steps)
@@ -59,6 +78,8 @@ def published_loop(
             loss = (mask * image - measured).square().sum() / (3 * mask.sum())
             if loss.item() < best_loss:
                 best, best_loss = [v.detach().clone() for v in variables], loss.item()
+            if geocross and latents.shape[1] > 1:
+                loss = loss + geocross * spread(latents)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
