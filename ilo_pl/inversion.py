@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from ilo_pl.acceleration import CompileMode, Synthesizer
+from ilo_pl.allocator import keep_freed_memory
 from ilo_pl.callbacks.results import ResultCallback
 from ilo_pl.callbacks.stage_switch import StageSwitch
 from ilo_pl.errors import TrainerError
@@ -123,7 +124,10 @@ class ILOInversion(pl.LightningModule):
 
     def configure_model(self) -> None:
         """Begin with the first unit; a checkpoint, if any, is loaded after this."""
-        self.task.generator.to(self.trainer.strategy.root_device)
+        device = self.trainer.strategy.root_device
+        self.task.generator.to(device)
+        if device.type == "cpu" and self._synthesizer.enabled:
+            keep_freed_memory()
         self.results = {}
         self._begin(unit=0)
 

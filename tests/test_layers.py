@@ -22,7 +22,7 @@ ROWS = [
     ["task"],
     ["objective"],
     ["stage"],
-    ["walk", "acceleration"],
+    ["walk", "acceleration", "allocator"],
     ["reconstruction"],
     ["inversion", "callbacks"],
     ["measuring"],
