@@ -41,3 +41,12 @@ def normal(
     return torch.stack(
         [torch.randn(tuple(shape), generator=stream(seed, i, purpose, index)) for i in image_ids]
     )
+
+
+def uniform(
+    shape: Sequence[int], seed: int, image_ids: Sequence[str], purpose: str, index: int = 0
+) -> Tensor:
+    """Draw uniform numbers in [0, 1), one independent stream per image; arguments as :func:`normal`."""
+    return torch.stack(
+        [torch.rand(tuple(shape), generator=stream(seed, i, purpose, index)) for i in image_ids]
+    )

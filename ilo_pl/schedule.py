@@ -175,6 +175,8 @@ class Schedule(Spec):
         carry_skip: whether a new stage takes over the generator's skip connection (StyleGAN2's RGB
             skip) as part of the split state. The published code drops it, so that the image jumps;
             false does as it does.
+        validation: share of the measurements, drawn by seed and image id, that no stage fits; the best
+            iterate is the one that predicts them best. 0 chooses it by the measurements it fits.
         result: return the ``last`` stage's solution, or the one of the ``best`` (lowest) measurement
             loss among all stages, measured with the last stage's losses.
     """
@@ -184,6 +186,7 @@ class Schedule(Spec):
     latent_layout: Literal["shared", "per_slot"] = "per_slot"
     init: Literal["random", "mean"] = "random"
     carry_skip: bool = True
+    validation: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     result: Literal["last", "best"] = "last"
 
     def model_post_init(self, context: Any, /) -> None:

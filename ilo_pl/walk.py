@@ -97,7 +97,7 @@ class Walk:
         self.kept: list[Kept] = []
         self._anchor: Anchor | None = None
         self._solution: Point | None = None
-        self._judge = Objective(batch, task.schedule.stages[-1].losses)
+        self._judge = self._objective(task.schedule.stages[-1])
         self.stage: SearchStage = self._solve_stage(self._free_noises(self._first_point()))
 
     @property
@@ -176,10 +176,18 @@ class Walk:
         return point, point
 
     def _solve_stage(self, start: Point, centre: Point | None = None) -> ILOStage:
-        task, spec = self.task, self.spec
-        objective = Objective(self.batch, spec.losses, task.noise_of(spec), task.seed)
-        fixed = () if task.schedule.carry_skip else self.engine.generator.skip_states
-        return ILOStage(self.engine, spec, start, objective, centre, fixed)
+        fixed = () if self.task.schedule.carry_skip else self.engine.generator.skip_states
+        return ILOStage(self.engine, self.spec, start, self._objective(self.spec), centre, fixed)
+
+    def _objective(self, spec: Stage) -> Objective:
+        task = self.task
+        return Objective(
+            self.batch,
+            spec.losses,
+            noise=task.noise_of(spec),
+            validation=task.schedule.validation,
+            seed=task.seed,
+        )
 
     def _carry(self, point: Point) -> Point:
         """Express a solution at the split of the stage that follows."""
