@@ -79,9 +79,7 @@ class Objective:
         batch = self.batch
         shape = batch.measurements.shape[1:]
         noise = self.noise * rng.normal(shape, self.seed, batch.ids, "noise addition", step)
-        noise = noise.to(batch.measurements.device)
-        support = batch.operator.support()
-        return noise if support is None else noise * support
+        return batch.operator.hide(noise.to(batch.measurements.device))
 
 
 def held_out(batch: Batch, share: float, seed: int) -> Tensor:
@@ -104,10 +102,7 @@ def held_out(batch: Batch, share: float, seed: int) -> Tensor:
     shape = measurements.shape[1:]
     drawn = (1, *shape[1:]) if len(shape) == 3 else tuple(shape)
     held = rng.uniform(drawn, seed, batch.ids, "validation").to(measurements.device) < share
-    support = batch.operator.support()
-    if support is not None:
-        held = held & support.bool()
-    held = held.expand(measurements.shape)
+    held = batch.operator.hide(held.expand(measurements.shape).float()).bool()
     empty = (held.flatten(1).sum(1) == 0).nonzero().flatten().tolist()
     if empty:
         raise ConfigurationError(

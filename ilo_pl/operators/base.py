@@ -55,13 +55,6 @@ class ForwardOperator(nn.Module, abc.ABC):
         """Return how many scalars are measured, float ``(1,)`` or one number per image ``(B,)``."""
         return torch.tensor([float(torch.Size(self.measurement_shape).numel())])
 
-    def support(self) -> Tensor | None:
-        """Return where something is measured, 1 or 0, broadcastable to ``(B, *measurement_shape)``.
-
-        ``None``, here, when every scalar is.
-        """
-        return None
-
     def picture(self, measurements: Tensor) -> Tensor | None:
         """Return measurements as images ``(B, 3 or 4, H, W)`` in [-1, 1], or ``None`` if they are none.
 

@@ -61,10 +61,6 @@ class Composition(LinearOperator):
         """Return how many scalars the last operator measures."""
         return self.operators[-1].observed()
 
-    def support(self) -> Tensor | None:
-        """Return where the last operator measures."""
-        return self.operators[-1].support()
-
     def picture(self, measurements: Tensor) -> Tensor | None:
         """Return the last operator's picture."""
         return self.operators[-1].picture(measurements)

@@ -111,10 +111,6 @@ class Mask(LinearOperator):
         alpha = (self.mask * 2 - 1).expand(len(measurements), -1, -1, -1)
         return torch.cat([measurements.clamp(-1, 1), alpha], 1)
 
-    def support(self) -> Tensor:
-        """Return the mask."""
-        return self.mask
-
     def observed(self) -> Tensor:
         """Return the number of observed scalars (pixels times channels) of each image."""
         return self.mask.sum((1, 2, 3)) * self.image_shape[0]
