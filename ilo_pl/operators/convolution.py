@@ -37,7 +37,7 @@ def motion_kernel(length: float, angle: float) -> Tensor:
     for way, size in zip(step.tolist(), reach, strict=True):
         if way:
             cuts.append(torch.arange(-size, size + 1, dtype=torch.float64) / way)
-    at = torch.cat(cuts).clamp(-length / 2, length / 2).unique()
+    at = torch.cat(cuts).clamp(-length / 2, length / 2).sort().values
     first, last = at[:-1], at[1:]
     middle = (first + last) / 2
     cell = torch.floor(middle[:, None] * step).long()
@@ -138,4 +138,5 @@ class Convolution(LinearOperator):
         return folded.new_zeros(*spread.shape[:2], height, width).index_add(3, self.columns, folded)
 
     def _transform(self, kernel: Tensor) -> Tensor:
-        return torch.fft.rfft2(kernel, self._padded)
+        spectrum: Tensor = torch.fft.rfft2(kernel, self._padded)
+        return spectrum
