@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -124,13 +125,15 @@ class InverseTask:
         ids: ids of the images; results are named by them and random numbers keyed by them.
         seed: seed of every random draw.
         batch_size: how many images are inverted at a time.
+        noise_sigma: standard deviation of the Gaussian noise in the measurements, on the scale of
+            images in [-1, 1]; 0 when there is none or it is not known.
 
     Raises:
         InputError: measurements, operator and generator do not fit each other.
         ConfigurationError: the schedule asks for what the generator does not have.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (five of them only by name)
         self,
         generator: SplitGenerator,
         operator: ForwardOperator | None,
@@ -140,10 +143,15 @@ class InverseTask:
         ids: Sequence[str] | None = None,
         seed: int = 0,
         batch_size: int = 1,
+        noise_sigma: float = 0.0,
     ) -> None:
         schedule.check(generator)
         if batch_size < 1:
             raise ConfigurationError(f"batch_size = {batch_size}; it must be at least 1.")
+        if not 0 <= noise_sigma < math.inf:
+            raise ConfigurationError(
+                f"noise_sigma = {noise_sigma}; a standard deviation is a finite number from 0 on."
+            )
         for stage in schedule.stages:
             for name in stage.losses:
                 if name not in LOSSES:
@@ -164,6 +172,7 @@ class InverseTask:
         self.schedule = schedule
         self.seed = seed
         self.batch_size = batch_size
+        self.noise_sigma = noise_sigma
 
     @property
     def units(self) -> tuple[tuple[int, ...], ...]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from typing import Annotated
 
-from pydantic import Strict
 from torch import Tensor
 
 from ilo_pl.io import LoadedImage
@@ -14,9 +12,6 @@ from ilo_pl.operators import ForwardOperator
 from ilo_pl.specs import Spec
 
 ImageShape = tuple[int, int, int]
-# true is 1 to Python; here it is a slip.
-Number = Annotated[float, Strict()]
-Whole = Annotated[int, Strict()]
 
 
 class OperatorMaker(abc.ABC):

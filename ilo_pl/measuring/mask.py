@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.io import LoadedImage, find_images, load_image, to_bytes
-from ilo_pl.measuring.base import ImageShape, Number, OperatorConfig, OperatorMaker, Whole
+from ilo_pl.measuring.base import ImageShape, OperatorConfig, OperatorMaker
 from ilo_pl.operators import ForwardOperator, Mask
+from ilo_pl.specs import Number, Whole
 
 
 class MaskSpec(OperatorConfig):

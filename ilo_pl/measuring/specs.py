@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, IloError
 from ilo_pl.io import LoadedImage
-from ilo_pl.measuring.base import Fixed, ImageShape, Number, OperatorConfig, OperatorMaker, Whole
+from ilo_pl.measuring.base import Fixed, ImageShape, OperatorConfig, OperatorMaker
 from ilo_pl.measuring.mask import MaskSpec
 from ilo_pl.operators import (
     Convolution,
@@ -24,6 +24,7 @@ from ilo_pl.operators import (
     Separable,
     compose,
 )
+from ilo_pl.specs import Number, Whole
 
 Built = TypeVar("Built", OperatorMaker, ForwardOperator)
 
