@@ -101,6 +101,7 @@ def info() -> None:
     table.add_row("devices", ", ".join([cpu, *gpus]))
     for group, word in (
         ("generator", "generators"),
+        ("noise", "noise models"),
         ("task", "tasks"),
         ("method", "methods"),
         ("trainer", "trainers"),

@@ -18,10 +18,11 @@ from pydantic import Field
 from ilo_pl.errors import ConfigurationError, nearest, unknown
 from ilo_pl.losses import LOSSES
 from ilo_pl.measuring import OperatorSpec
+from ilo_pl.noise import NoiseSpec
 from ilo_pl.schedule import Schedule, Stage
 from ilo_pl.specs import Spec
 
-GROUPS = ("generator", "operator", "task", "method", "trainer")
+GROUPS = ("generator", "operator", "noise", "task", "method", "trainer")
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -63,13 +64,13 @@ class RunConfig(Spec):
     output: Annotated[str, Field(min_length=1)]
     reference: Annotated[str, Field(min_length=1)] | None = None
     simulate: bool = True
-    noise_sigma: float = 0.0
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=1)] = 1
     compile: bool | Literal["auto"] = "auto"
     task: TaskConfig
     generator: GeneratorConfig
     operator: OperatorSpec
+    noise: NoiseSpec
     method: dict[str, Any]
     trainer: TrainerConfig
 

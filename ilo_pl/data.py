@@ -8,15 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ilo_pl import rng
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.io import LoadedImage, load_image
 from ilo_pl.measuring import OperatorMaker
+from ilo_pl.noise import NoiseModel
 from ilo_pl.operators import ForwardOperator
 from ilo_pl.task import Batch, MeasurementSource, check_finite
-
-EIGHT_BIT = 127.5
-MAX_SIGMA = 1e6
 
 
 class ImageFolder(MeasurementSource):
@@ -28,11 +25,7 @@ class ImageFolder(MeasurementSource):
         image_shape: shape ``(3, H, W)`` that the generator makes.
         seed: seed of the noise.
         simulate: measure the images; otherwise they are what was measured.
-        noise_sigma: standard deviation of Gaussian noise added to simulated measurements, in 8-bit
-            grey levels; given measurements have their own.
-
-    Raises:
-        ConfigurationError: the noise is negative or absurd.
+        noise: what is added to simulated measurements; given ones have theirs already.
     """
 
     def __init__(
@@ -43,20 +36,15 @@ class ImageFolder(MeasurementSource):
         seed: int,
         *,
         simulate: bool = True,
-        noise_sigma: float = 0.0,
+        noise: NoiseModel,
     ) -> None:
-        if not 0 <= noise_sigma <= MAX_SIGMA:
-            raise ConfigurationError(
-                f"noise_sigma = {noise_sigma}; a standard deviation in 8-bit grey levels is from 0 to "
-                f"{MAX_SIGMA:.0f}."
-            )
         self.ids = tuple(files)
         self._files = dict(files)
         self._shape = image_shape
         self._maker = maker
         self._seed = seed
         self._simulate = simulate
-        self._sigma = noise_sigma / EIGHT_BIT
+        self._noise = noise
 
     def check(self) -> None:
         """Read every image and mask once.
@@ -86,11 +74,8 @@ class ImageFolder(MeasurementSource):
         for image_id, image in zip(ids, images, strict=True):
             check_size(self._files[image_id], image.rgb, self._shape)
         measured: Tensor = operator(torch.stack([image.rgb for image in images]))
-        if self._sigma == 0:
-            return measured
-        noise = rng.normal(measured.shape[1:], self._seed, ids, "measurement noise")
         # What a mask hides has no noise either.
-        return measured + self._sigma * (operator(noise) if operator.per_image else noise)
+        return operator.hide(self._noise.apply(measured, self._seed, ids))
 
     def _given(
         self, ids: Sequence[str], images: Sequence[LoadedImage], operator: ForwardOperator
@@ -109,7 +94,7 @@ class ImageFolder(MeasurementSource):
         given = torch.stack([image.rgb for image in images])
         given = given if shape[0] == 3 else given.mean(1, keepdim=True)
         # Only what the operator can measure counts: a masked picture is zero where the mask is.
-        return operator(given) if operator.per_image else given
+        return operator.hide(given)
 
 
 def check_size(

@@ -24,6 +24,7 @@ from ilo_pl.generators import make_generator
 from ilo_pl.inversion import ILOInversion
 from ilo_pl.io import RunFolder, find_images, load_image
 from ilo_pl.metrics import Scores, score_run
+from ilo_pl.noise import EIGHT_BIT
 from ilo_pl.report import row_of, write_grid
 from ilo_pl.task import InverseTask
 
@@ -60,7 +61,7 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
         shape,
         config.seed,
         simulate=config.simulate,
-        noise_sigma=config.noise_sigma,
+        noise=config.noise,
     )
     source.check()
     task = InverseTask(
@@ -70,6 +71,7 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
         schedule=schedule,
         seed=config.seed,
         batch_size=config.batch_size,
+        noise_sigma=config.noise.sigma / EIGHT_BIT,
     )
     folder.check(bytes_needed=len(files) * shape[1] * shape[2] * BYTES_PER_PIXEL)
     module = ILOInversion(task, compile=config.compile, keep_results=False)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError
 
 from ilo_pl.errors import ConfigurationError, nearest
+
+# true is 1 to Python; in a configuration it is a slip.
+Number = Annotated[float, Strict()]
+Whole = Annotated[int, Strict()]
 
 
 class Spec(BaseModel):
@@ -55,10 +59,26 @@ def _without_tag(spec: type[BaseModel], path: tuple[int | str, ...]) -> tuple[in
 
 
 def _keys(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the specification that ``path`` leads to, as far as it can be followed."""
-    for part in path:
+    """Return the keys of the specification that ``path`` leads to; none if it cannot be followed."""
+    for i, part in enumerate(path):
         field = spec.model_fields.get(str(part))
-        inner = field.annotation if field is not None else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            spec = inner
+        if field is None:
+            continue  # the tag of a union's member, or an index
+        models = _models(field.annotation)
+        tagged = [m for m in models if set(_tags(m)) & set(path[i + 1 :])]
+        if len(tagged or models) != 1:
+            return []
+        spec = (tagged or models)[0]
     return list(spec.model_fields)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Return the specifications in a type, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]
+
+
+def _tags(spec: type[BaseModel]) -> tuple[Any, ...]:
+    name = spec.model_fields.get("name")
+    return get_args(name.annotation) if name is not None else ()

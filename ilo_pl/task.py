@@ -153,7 +153,7 @@ class InverseTask:
             raise ConfigurationError(f"batch_size = {batch_size}; it must be at least 1.")
         if not 0 <= noise_sigma < math.inf:
             raise ConfigurationError(
-                f"noise_sigma = {noise_sigma}; a standard deviation is from 0."
+                f"noise_sigma = {noise_sigma}; a standard deviation is a finite number from 0 on."
             )
         if isinstance(measurements, MeasurementSource):
             self.source = measurements

@@ -263,7 +263,7 @@ BAD = {
     ),
     "factor": (["task=super_resolution", "operator.factor=5"], "factor = 5 does not divide"),
     "factor of another type": (["task=super_resolution", "operator.factor=x"], "factor = 'x'"),
-    "noise": (["noise_sigma=-1"], "noise_sigma = -1"),
+    "noise": (["noise=gaussian", "noise.sigma=-1"], "noise.sigma = -1"),
     "vectors are no pictures": (
         ["task=compressed_sensing", "simulate=false"],
         "does not measure pictures",

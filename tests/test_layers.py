@@ -26,6 +26,7 @@ ROWS = [
     ["reconstruction"],
     ["inversion", "callbacks"],
     ["measuring"],
+    ["noise"],
     ["data"],
     ["config"],
     ["metrics"],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ilo_pl.operators.base import ForwardOperator, LinearOperator
-from ilo_pl.operators.composition import Composition
+from ilo_pl.operators.composition import Composition, NonlinearComposition, compose
+from ilo_pl.operators.convolution import Convolution
 from ilo_pl.operators.mask import Mask
 from ilo_pl.operators.pointwise import Grey, Identity
 from ilo_pl.operators.random_projection import DenseGaussian, PartialCirculant
@@ -12,6 +13,7 @@ from ilo_pl.operators.separable import Separable
 OPERATORS: dict[str, type[ForwardOperator]] = {
     "mask": Mask,
     "separable": Separable,
+    "convolution": Convolution,
     "circulant": PartialCirculant,
     "gaussian": DenseGaussian,
     "grey": Grey,
@@ -22,12 +24,15 @@ OPERATORS: dict[str, type[ForwardOperator]] = {
 __all__ = [
     "OPERATORS",
     "Composition",
+    "Convolution",
     "DenseGaussian",
     "ForwardOperator",
     "Grey",
     "Identity",
     "LinearOperator",
     "Mask",
+    "NonlinearComposition",
     "PartialCirculant",
     "Separable",
+    "compose",
 ]

@@ -51,6 +51,15 @@ class ForwardOperator(nn.Module, abc.ABC):
             )
         return self.measure(images)
 
+    @property
+    def pixelwise(self) -> bool:
+        """Whether each measured pixel depends on the same pixel of the image alone."""
+        return False
+
+    def hide(self, measurements: Tensor) -> Tensor:
+        """Return measurements ``(B, ...)`` with zeros where nothing is measured, as under a mask."""
+        return measurements
+
     def observed(self) -> Tensor:
         """Return how many scalars are measured, float ``(1,)`` or one number per image ``(B,)``."""
         return torch.tensor([float(torch.Size(self.measurement_shape).numel())])

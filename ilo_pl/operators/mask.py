@@ -96,9 +96,18 @@ class Mask(LinearOperator):
         """The image's shape: missing pixels are zeros."""
         return self.image_shape
 
+    @property
+    def pixelwise(self) -> bool:
+        """Pixels are kept or not, each by itself."""
+        return True
+
     def measure(self, images: Tensor) -> Tensor:
         """Zero the missing pixels."""
         return images * self.mask
+
+    def hide(self, measurements: Tensor) -> Tensor:
+        """Zero the missing pixels of measurements with any number of channels."""
+        return measurements * self.mask
 
     def adjoint(self, measurements: Tensor) -> Tensor:
         """Zero the missing pixels again: the mask is its own adjoint."""

@@ -20,6 +20,11 @@ class Identity(LinearOperator):
         """The image's shape."""
         return self.image_shape
 
+    @property
+    def pixelwise(self) -> bool:
+        """Nothing happens to any pixel."""
+        return True
+
     def measure(self, images: Tensor) -> Tensor:
         """Return the images."""
         return images
@@ -48,6 +53,11 @@ class Grey(LinearOperator):
     def measurement_shape(self) -> tuple[int, ...]:
         """``(1, H, W)``."""
         return 1, *self.image_shape[1:]
+
+    @property
+    def pixelwise(self) -> bool:
+        """The luma of a pixel is made of its own channels."""
+        return True
 
     def measure(self, images: Tensor) -> Tensor:
         """Return the luma."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from ilo_pl import rng
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.operators.base import LinearOperator
+from ilo_pl.operators.spectrum import Spectrum
 
 # One float32 matrix of this many entries is 4 GiB.
 MAX_DENSE = 2**30
@@ -49,6 +50,7 @@ class PartialCirculant(LinearOperator):
         signs = torch.randint(0, 2, (self.unknowns,), generator=rng.stream(seed, "", "signs"))
         self.register_buffer("column", column / math.sqrt(count))
         self.register_buffer("signs", signs.float() * 2 - 1)
+        self._spectrum = Spectrum(torch.fft.rfft)
 
     @property
     def measurement_shape(self) -> tuple[int, ...]:
@@ -58,13 +60,13 @@ class PartialCirculant(LinearOperator):
     def measure(self, images: Tensor) -> Tensor:
         """Return the first m entries of the circular convolution of g with the flipped image."""
         flipped = torch.fft.rfft(images.flatten(1) * self.signs)
-        product: Tensor = torch.fft.irfft(flipped * torch.fft.rfft(self.column), self.unknowns)
+        product: Tensor = torch.fft.irfft(flipped * self._spectrum(self.column), self.unknowns)
         return product[:, : self.count_measured]
 
     def adjoint(self, measurements: Tensor) -> Tensor:
         """Correlate with g and flip back."""
         padded = torch.fft.rfft(measurements, self.unknowns)
-        product = padded * torch.fft.rfft(self.column).conj()
+        product = padded * self._spectrum(self.column).conj()
         flipped: Tensor = torch.fft.irfft(product, self.unknowns) * self.signs
         return flipped.view(-1, *self.image_shape)
 

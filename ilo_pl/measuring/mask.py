@@ -1,9 +1,8 @@
-"""Operators from configurations: which one, with which parameters, bound to which images."""
+"""Masks from configurations: where the missing pixels come from."""
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,100 +12,13 @@ from pydantic import Field
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.io import LoadedImage, find_images, load_image
-from ilo_pl.operators import (
-    DenseGaussian,
-    ForwardOperator,
-    Grey,
-    Identity,
-    Mask,
-    PartialCirculant,
-    Separable,
-)
-from ilo_pl.specs import Spec
-
-ImageShape = tuple[int, int, int]
+from ilo_pl.io import LoadedImage, find_images, load_image, to_bytes
+from ilo_pl.measuring.base import ImageShape, OperatorConfig, OperatorMaker
+from ilo_pl.operators import ForwardOperator, Mask
+from ilo_pl.specs import Number, Whole
 
 
-class OperatorMaker(abc.ABC):
-    """Makes the forward operator of some images."""
-
-    @abc.abstractmethod
-    def make(self, ids: Sequence[str], images: Sequence[LoadedImage]) -> ForwardOperator:
-        """Return the operator bound to these images."""
-
-
-class Fixed(OperatorMaker):
-    """The same operator for every image.
-
-    Args:
-        operator: that operator.
-    """
-
-    def __init__(self, operator: ForwardOperator) -> None:
-        self.operator = operator
-
-    def make(self, ids: Sequence[str], images: Sequence[LoadedImage]) -> ForwardOperator:
-        """Return the operator."""
-        return self.operator
-
-
-class BicubicSpec(Spec):
-    """Down-sampling by an integer ``factor``: bicubic with anti-aliasing."""
-
-    name: Literal["bicubic"]
-    factor: Annotated[int, Field(ge=1)]
-
-    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
-        """Return the maker of this operator."""
-        return Fixed(Separable.bicubic(image_shape, self.factor))
-
-
-class BlurSpec(Spec):
-    """Gaussian blur of standard deviation ``sigma``, in pixels."""
-
-    name: Literal["blur"]
-    sigma: float
-
-    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
-        """Return the maker of this operator."""
-        return Fixed(Separable.gaussian_blur(image_shape, self.sigma))
-
-
-class RandomProjectionSpec(Spec):
-    """Compressed sensing: ``fraction`` of the number of scalars is how many measurements there are."""
-
-    name: Literal["circulant", "gaussian"]
-    fraction: Annotated[float, Field(gt=0, le=1)]
-
-    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
-        """Return the maker of this operator."""
-        count = max(1, round(self.fraction * torch.Size(image_shape).numel()))
-        kind = PartialCirculant if self.name == "circulant" else DenseGaussian
-        return Fixed(kind(image_shape, count, seed))
-
-
-class GreySpec(Spec):
-    """Luma only."""
-
-    name: Literal["grey"]
-
-    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
-        """Return the maker of this operator."""
-        return Fixed(Grey(image_shape))
-
-
-class IdentitySpec(Spec):
-    """The image itself."""
-
-    name: Literal["identity"]
-
-    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
-        """Return the maker of this operator."""
-        return Fixed(Identity(image_shape))
-
-
-class MaskSpec(Spec):
+class MaskSpec(OperatorConfig):
     """Which pixels are observed; exactly one source.
 
     Args:
@@ -118,9 +30,9 @@ class MaskSpec(Spec):
     """
 
     name: Literal["mask"]
-    fraction: float | None = None
+    fraction: Number | None = None
     file: Annotated[str, Field(min_length=1)] | None = None
-    box: tuple[int, int, int, int] | None = None
+    box: tuple[Whole, Whole, Whole, Whole] | None = None
     alpha: bool | None = None
     colour: str | None = None
 
@@ -145,6 +57,12 @@ class MaskSpec(Spec):
         """Return the maker of this operator."""
         return MaskMaker(self, image_shape, seed)
 
+    def restore(
+        self, image_shape: ImageShape, seed: int, masks: Iterator[Tensor]
+    ) -> ForwardOperator:
+        """Return the operator of the next mask that was saved."""
+        return Mask(next(masks), image_shape[0])
+
 
 class MaskMaker(OperatorMaker):
     """Makes the mask of each image from the one source that the configuration names.
@@ -159,7 +77,7 @@ class MaskMaker(OperatorMaker):
         InputError: the mask file cannot be used.
     """
 
-    def __init__(self, config: MaskSpec, image_shape: tuple[int, int, int], seed: int) -> None:
+    def __init__(self, config: MaskSpec, image_shape: ImageShape, seed: int) -> None:
         self._config = config
         self._shape = image_shape
         self._seed = seed
@@ -172,6 +90,11 @@ class MaskMaker(OperatorMaker):
             self._files = find_images(Path(str(config.file)))
         elif self._source == "colour":
             self._colour = _parse_colour(str(config.colour))
+
+    @property
+    def measurement_shape(self) -> tuple[int, ...]:
+        """The image's shape."""
+        return self._shape
 
     def make(self, ids: Sequence[str], images: Sequence[LoadedImage]) -> Mask:
         """Return the mask operator of some images, one mask each."""
@@ -187,15 +110,20 @@ class MaskMaker(OperatorMaker):
                     f"The mask of {image_id!r} observes no pixel at all.",
                     hint="In a mask file, white is observed and black is missing.",
                 )
-        return Mask(torch.stack(masks)[:, None])
+        return Mask(torch.stack(masks)[:, None], self._shape[0])
 
     def _mask_of(self, image_id: str, image: LoadedImage) -> Tensor:
         """Return the observed pixels of one image, bool ``(H, W)``."""
         if self._source == "file":
             return self._from_file(image_id)
+        size = tuple(image.rgb.shape[1:])
+        if size != self._shape[1:]:
+            raise InputError(
+                f"{image_id!r} is {size[1]} pixels wide and {size[0]} high; the mask is for images of "
+                f"{self._shape[2]} x {self._shape[1]}."
+            )
         if self._source == "colour":
-            same = ((image.rgb + 1) * 127.5).round() == self._colour[:, None, None]
-            return ~same.all(0)
+            return self._from_colour(image_id, image)
         if image.alpha is None:
             raise InputError(
                 f"{image_id!r} has no alpha channel to take the missing pixels from.",
@@ -203,6 +131,21 @@ class MaskMaker(OperatorMaker):
                 hint="Name one source, for example operator.file=mask.png.",
             )
         return image.alpha >= 0.5
+
+    def _from_colour(self, image_id: str, image: LoadedImage) -> Tensor:
+        pixels = to_bytes(image.rgb)
+        missing = (pixels == self._colour[:, None, None]).all(0)
+        if not bool(missing.any()):
+            distance = (pixels.float() - self._colour[:, None, None]).square().sum(0)
+            row, column = divmod(int(distance.argmin()), distance.shape[1])
+            red, green, blue = pixels[:, row, column].tolist()
+            raise InputError(
+                f"No pixel of {image_id!r} has the colour {self._config.colour}, so that nothing is "
+                f"missing; the nearest colour in it is '#{red:02x}{green:02x}{blue:02x}' (column "
+                f"{column}, row {row}).",
+                hint="Colours must match exactly; formats such as JPEG change them.",
+            )
+        return ~missing
 
     def _from_file(self, image_id: str) -> Tensor:
         path = self._files.get(image_id)
@@ -234,14 +177,8 @@ SOURCES = (
 
 def _parse_colour(text: str) -> Tensor:
     try:
-        return torch.tensor(ImageColor.getrgb(text)[:3]).float()
+        return torch.tensor(ImageColor.getrgb(text)[:3])
     except ValueError as error:
         raise ConfigurationError(
             f"operator.colour = {text!r} is not a colour.", hint="For example '#00ff00' or lime."
         ) from error
-
-
-OperatorSpec = Annotated[
-    MaskSpec | BicubicSpec | BlurSpec | RandomProjectionSpec | GreySpec | IdentitySpec,
-    Field(discriminator="name"),
-]

@@ -1,0 +1,8 @@
+"""Operators from configurations: which one, with which parameters, bound to which images."""
+
+from __future__ import annotations
+
+from ilo_pl.measuring.base import OperatorMaker
+from ilo_pl.measuring.specs import OperatorSpec
+
+__all__ = ["OperatorMaker", "OperatorSpec"]
