@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ilo_pl.losses.base import LossInputs, LossTerm
+from ilo_pl.losses.classification import CrossEntropy
 from ilo_pl.losses.fidelity import DeadZone, MeasurementL1, MeasurementMSE
 from ilo_pl.losses.latent import GeodesicCross, LatentPrior
 from ilo_pl.losses.perceptual import MeasurementLPIPS, SuperimposedLPIPS
@@ -14,12 +15,14 @@ LOSSES: dict[str, type[LossTerm]] = {
     "dead_zone": DeadZone,
     "lpips": MeasurementLPIPS,
     "lpips_superimposed": SuperimposedLPIPS,
+    "cross_entropy": CrossEntropy,
     "geocross": GeodesicCross,
     "latent_prior": LatentPrior,
 }
 
 __all__ = [
     "LOSSES",
+    "CrossEntropy",
     "DeadZone",
     "GeodesicCross",
     "LatentPrior",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ilo_pl.operators.base import ForwardOperator, LinearOperator
+from ilo_pl.operators.classifier import Classifier
 from ilo_pl.operators.composition import Composition, NonlinearComposition, compose
 from ilo_pl.operators.convolution import Convolution
 from ilo_pl.operators.mask import Mask
@@ -19,10 +20,12 @@ OPERATORS: dict[str, type[ForwardOperator]] = {
     "grey": Grey,
     "identity": Identity,
     "composition": Composition,
+    "classifier": Classifier,
 }
 
 __all__ = [
     "OPERATORS",
+    "Classifier",
     "Composition",
     "Convolution",
     "DenseGaussian",
