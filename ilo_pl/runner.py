@@ -18,11 +18,12 @@ from rich.console import Console
 from ilo_pl.callbacks.progress import StageProgress
 from ilo_pl.callbacks.writer import ResultWriter
 from ilo_pl.config import RunConfig, TrainerConfig
-from ilo_pl.data import ImageFolder, check_size
+from ilo_pl.data import ImageFolder, MeasurementFolder, check_size
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators import make_generator
 from ilo_pl.inversion import ILOInversion
 from ilo_pl.io import RunFolder, find_images, load_image
+from ilo_pl.measurements import SUFFIX, Origin, find_measurements
 from ilo_pl.metrics import Scores, score_run
 from ilo_pl.noise import EIGHT_BIT
 from ilo_pl.report import row_of, write_grid
@@ -30,8 +31,9 @@ from ilo_pl.task import InverseTask
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
-# A reconstruction, its measurements and its stages as PNG, and its latents: seen at 1024 x 1024.
-BYTES_PER_PIXEL = 30
+# A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
+# measurements as numbers.
+BYTES_PER_PIXEL = 42
 
 
 def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
@@ -45,7 +47,7 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
     Raises:
         IloError: something about the configuration, the input or the output cannot be used.
     """
-    files = find_images(Path(config.input))
+    files = find_measurements(Path(config.input)) or find_images(Path(config.input))
     references = _references(config, files)
     folder = RunFolder(Path(config.output))
     folder.check()
@@ -55,14 +57,7 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
     shape = generator.image_shape
     for path in references.values():
         check_size(path, load_image(path).rgb, shape)
-    source = ImageFolder(
-        files,
-        config.operator.maker(shape, config.seed),
-        shape,
-        config.seed,
-        simulate=config.simulate,
-        noise=config.noise,
-    )
+    source, origin = _source(config, files, shape)
     source.check()
     task = InverseTask(
         generator,
@@ -75,7 +70,7 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
     )
     folder.check(bytes_needed=len(files) * shape[1] * shape[2] * BYTES_PER_PIXEL)
     module = ILOInversion(task, compile=config.compile, keep_results=False)
-    writer = ResultWriter(folder, config.generator.name)
+    writer = ResultWriter(folder, config.generator.name, origin, config.save_measurements)
     with _quiet_lightning():
         trainer = make_trainer(config.trainer, [writer, StageProgress(console, label)])
         folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())))
@@ -83,6 +78,25 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
     scores = score_run(folder, references) if references else []
     write_grid(folder, [row_of(folder, i, references.get(i)) for i in files])
     return scores
+
+
+def _source(
+    config: RunConfig, files: Mapping[str, Path], shape: tuple[int, int, int]
+) -> tuple[ImageFolder | MeasurementFolder, Origin]:
+    """Return where measurements come from and, to be saved beside them, how they are made."""
+    if next(iter(files.values())).suffix.lower() == SUFFIX:
+        saved = MeasurementFolder(files, config.operator, config.noise, shape)
+        return saved, saved.origin
+    images = ImageFolder(
+        files,
+        config.operator.maker(shape, config.seed),
+        shape,
+        config.seed,
+        simulate=config.simulate,
+        noise=config.noise,
+    )
+    operator, noise = (s.model_dump(mode="json") for s in (config.operator, config.noise))
+    return images, Origin(shape, config.seed, config.task.name, operator, noise)
 
 
 def _references(config: RunConfig, files: Mapping[str, Path]) -> dict[str, Path]:

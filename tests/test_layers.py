@@ -18,7 +18,7 @@ ROWS = [
     ["losses"],
     ["schedule"],
     ["point"],
-    ["io"],
+    ["io", "measurements"],
     ["task"],
     ["objective"],
     ["stage"],
