@@ -5,6 +5,7 @@ from __future__ import annotations
 from ilo_pl.operators.base import ForwardOperator, LinearOperator
 from ilo_pl.operators.composition import Composition, NonlinearComposition, compose
 from ilo_pl.operators.convolution import Convolution
+from ilo_pl.operators.function import FunctionOperator
 from ilo_pl.operators.mask import Mask
 from ilo_pl.operators.pointwise import Grey, Identity
 from ilo_pl.operators.random_projection import DenseGaussian, PartialCirculant
@@ -19,6 +20,7 @@ OPERATORS: dict[str, type[ForwardOperator]] = {
     "grey": Grey,
     "identity": Identity,
     "composition": Composition,
+    "function": FunctionOperator,
 }
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Convolution",
     "DenseGaussian",
     "ForwardOperator",
+    "FunctionOperator",
     "Grey",
     "Identity",
     "LinearOperator",
