@@ -17,6 +17,7 @@ from pydantic import Field
 
 from ilo_pl.errors import ConfigurationError, nearest, unknown
 from ilo_pl.losses import LOSSES
+from ilo_pl.measurements import adopt, find_measurements, load_origin
 from ilo_pl.measuring import OperatorSpec
 from ilo_pl.noise import NoiseSpec
 from ilo_pl.schedule import Schedule, Stage
@@ -60,10 +61,12 @@ class TrainerConfig(Spec):
 class RunConfig(Spec):
     """Everything one run needs; ``configs/default.yaml`` explains each key."""
 
-    input: Annotated[str, Field(min_length=1)]
+    input: Annotated[str, Field(min_length=1)] | None = None
     output: Annotated[str, Field(min_length=1)]
     reference: Annotated[str, Field(min_length=1)] | None = None
     simulate: bool = True
+    save_measurements: bool | Literal["auto"] = "auto"
+    samples: Annotated[int, Field(ge=1, le=10**6)] = 1
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=1)] = 1
     compile: bool | Literal["auto"] = "auto"
@@ -151,6 +154,42 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
         ConfigurationError: an override cannot be parsed, names an unknown key, group or choice, or
             has a value of another type than the key.
     """
+    parsed = [_parse(o) for o in overrides]
+    given = {p.key_or_group.partition(".")[0]: p.value() for p in parsed}
+    saved = find_measurements(Path(str(given.get("input"))))
+    if saved:
+        origin = load_origin(next(iter(saved.values())))[1]
+        task = [] if "task" in given or origin.task not in choices("task") else [origin.task]
+        container = adopt(_container([*overrides, *(f"task={t}" for t in task)]), origin, given)
+    else:
+        container = _container(overrides)
+    guided = container["operator"]["name"] == "classifier"
+    needed = ("output",) if guided else ("input", "output")
+    missing = [k for k in needed if container.get(k) in (None, "???")]
+    if guided and container["operator"]["target"] == "???":
+        raise ConfigurationError(
+            "operator.target must be given: the class to generate.",
+            hint="For example: ilo-pl invert task=ood_generation operator.target=espresso output=results",
+        )
+    if missing:
+        raise ConfigurationError(
+            f"{' and '.join(missing)} must be given.",
+            hint="For example: ilo-pl invert input=photo.png task=random_inpainting output=results",
+        )
+    if guided and container.get("input") not in (None, "???"):
+        raise ConfigurationError(
+            "A classifier measures no image, so that there is no input.",
+            hint="Leave input= out; samples=4 starts from four random faces.",
+        )
+    config = RunConfig(**{**container, "input": None} if guided else container)
+    if not isinstance(config.method.get("name"), str):
+        raise ConfigurationError(f"method.name = {config.method.get('name')!r} is not a name.")
+    _ = config.schedule
+    return config
+
+
+def _container(overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose a configuration and resolve what its values refer to."""
     try:
         container = OmegaConf.to_container(_compose(overrides), resolve=True)
     except OmegaConfBaseException as error:
@@ -159,17 +198,7 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
             hint="A dollar sign with braces refers to another key.",
         ) from None
     assert isinstance(container, dict)
-    missing = [k for k in ("input", "output") if container.get(k) in (None, "???")]
-    if missing:
-        raise ConfigurationError(
-            f"{' and '.join(missing)} must be given.",
-            hint="For example: ilo-pl invert input=photo.png task=random_inpainting output=results",
-        )
-    config = RunConfig(**{str(k): v for k, v in container.items()})
-    if not isinstance(config.method.get("name"), str):
-        raise ConfigurationError(f"method.name = {config.method.get('name')!r} is not a name.")
-    _ = config.schedule
-    return config
+    return {str(k): v for k, v in container.items()}
 
 
 def load_method(name: str, **columns: Any) -> Schedule:

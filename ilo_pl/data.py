@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.io import LoadedImage, load_image
-from ilo_pl.measuring import OperatorMaker
-from ilo_pl.noise import NoiseModel
+from ilo_pl.measurements import load_measurements, load_origin
+from ilo_pl.measuring import OperatorConfig, OperatorMaker, OperatorSpec
+from ilo_pl.noise import NoiseModel, NoiseSpec
 from ilo_pl.operators import ForwardOperator
+from ilo_pl.specs import Spec
 from ilo_pl.task import Batch, MeasurementSource, check_finite
 
 
@@ -95,6 +98,100 @@ class ImageFolder(MeasurementSource):
         given = given if shape[0] == 3 else given.mean(1, keepdim=True)
         # Only what the operator can measure counts: a masked picture is zero where the mask is.
         return operator.hide(given)
+
+
+class _Made(Spec):
+    """How measurements were made, typed."""
+
+    operator: OperatorSpec
+    noise: NoiseSpec
+
+
+class MeasurementFolder(MeasurementSource):
+    """Measurements from files; see :mod:`ilo_pl.measurements`.
+
+    Args:
+        files: files of measurements by image id, all of one origin.
+        operator: the operator that the run is configured with.
+        noise: the noise model that it is configured with.
+        image_shape: shape ``(3, H, W)`` that the generator makes.
+
+    Attributes:
+        origin: how the measurements were made.
+
+    Raises:
+        ConfigurationError: the run is configured with another operator or noise model.
+        InputError: a file cannot be used, or belongs to images of another size.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        operator: OperatorConfig,
+        noise: NoiseModel,
+        image_shape: tuple[int, int, int],
+    ) -> None:
+        self.ids = tuple(files)
+        self._files = dict(files)
+        self._shape = image_shape
+        first = next(iter(files.values()))
+        self.origin = load_origin(first)[1]
+        stored: dict[str, Any] = {"operator": self.origin.operator, "noise": self.origin.noise}
+        try:
+            made = _Made(**stored)
+        except ConfigurationError as error:
+            raise InputError(f"The measurements {first} cannot be used. {error}") from None
+        _same(first, "operator", made.operator, operator)
+        _same(first, "noise", made.noise, noise)
+        if self.origin.image_shape != image_shape:
+            raise InputError(
+                f"{first} measures images of shape {self.origin.image_shape}; the generator makes "
+                f"{image_shape}."
+            )
+        self._operator = operator
+        self._fixed: ForwardOperator | None = None
+
+    def check(self) -> None:
+        """Read every file once.
+
+        Raises:
+            InputError: one of them cannot be used.
+        """
+        for index in range(len(self.ids)):
+            self.load([index])
+
+    def load(self, indices: Sequence[int]) -> Batch:
+        """Read the measurements of some images."""
+        ids = tuple(self.ids[i] for i in indices)
+        saved = [load_measurements(self._files[image_id]) for image_id in ids]
+        if len({(m.values.shape, len(m.masks)) for m in saved}) > 1:
+            raise InputError(f"The measurements of {', '.join(ids)} are of different shapes.")
+        masks = [torch.stack(each) for each in zip(*(m.masks for m in saved), strict=True)]
+        operator = self._fixed
+        if operator is None or masks:
+            operator = self._operator.restore(self._shape, self.origin.seed, iter(masks))
+            self._fixed = operator
+        measurements = torch.stack([m.values for m in saved])
+        if tuple(measurements.shape[1:]) != operator.measurement_shape:
+            raise InputError(
+                f"The measurements in {self._files[ids[0]]} have shape {tuple(measurements.shape[1:])}; "
+                f"their operator measures {operator.measurement_shape}."
+            )
+        return Batch(ids, measurements, operator)
+
+
+def _same(path: Path, what: str, made: Spec, configured: Spec) -> None:
+    if made != configured:
+        raise ConfigurationError(
+            f"{path} was measured with {what} {_plain(made)}; this run is configured with "
+            f"{_plain(configured)}.",
+            hint=f"Leave {what} out: it comes from the file.",
+        )
+
+
+def _plain(spec: Spec) -> str:
+    keys = spec.model_dump(exclude_none=True)
+    return ", ".join([str(keys.pop("name")), *(f"{key}={value}" for key, value in keys.items())])
 
 
 def check_size(

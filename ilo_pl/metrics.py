@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,9 +18,10 @@ from torchmetrics.functional.image import (
 )
 
 from ilo_pl.io import RunFolder, load_image
-from ilo_pl.losses.perceptual import load_lpips
+from ilo_pl.losses.perceptual import LPIPS_SIZE, load_lpips
 
-LPIPS_SIZE = 256
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,16 @@ def score_run(folder: RunFolder, references: Mapping[str, Path]) -> list[Scores]
         for path in sorted((folder.path / "reconstructions").glob("*.png"))
         if path.stem in references
     ]
+    write_scores(folder, scores)
+    return scores
+
+
+def write_scores(folder: RunFolder, scores: Sequence[DataclassInstance]) -> None:
+    """Write ``metrics.csv``, one row for each of at least one score of the same kind."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [f.name for f in fields(Scores)], lineterminator="\n")
+    writer = csv.DictWriter(text, [f.name for f in fields(scores[0])], lineterminator="\n")
     writer.writeheader()
     writer.writerows(
         {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(s).items()} for s in scores
     )
     folder.write_text("metrics.csv", text.getvalue())
-    return scores

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -11,11 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from ilo_pl.io import RunFolder
-from ilo_pl.metrics import Scores
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 CELL = 256
 GREY = (128, 128, 128, 255)
 MAX_ROWS = 16
+HEADINGS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
+DIGITS = {"psnr": 2}
 
 
 def stage_images(folder: RunFolder, image_id: str) -> dict[str, Path]:
@@ -90,14 +96,20 @@ def _thumbnail(path: Path) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def scores_table(title: str, groups: Iterable[tuple[str, Sequence[Scores]]]) -> Table:
-    """Return a table of scores, one block of rows for each label."""
+def scores_table(title: str, groups: Iterable[tuple[str, Sequence[DataclassInstance]]]) -> Table:
+    """Return a table of scores of one kind, one block of rows for each label."""
+    blocks = list(groups)
+    names = [f.name for f in fields(blocks[0][1][0])]
     table = Table(title=title)
-    for column in ("method", "image", "PSNR (dB)", "SSIM", "LPIPS"):
-        table.add_column(column, justify="left" if column in ("method", "image") else "right")
-    for label, scores in groups:
-        for s in scores:
-            table.add_row(
-                escape(label), escape(s.id), f"{s.psnr:.2f}", f"{s.ssim:.3f}", f"{s.lpips:.3f}"
-            )
+    for name in ("method", *names):
+        heading = {"id": "image", **HEADINGS}.get(name, name.replace("_", " "))
+        table.add_column(heading, justify="left" if name in ("method", "id") else "right")
+    for label, scores in blocks:
+        for score in scores:
+            values = [getattr(score, name) for name in names]
+            cells = [
+                escape(v) if isinstance(v, str) else f"{v:.{DIGITS.get(n, 3)}f}"
+                for n, v in zip(names, values, strict=True)
+            ]
+            table.add_row(escape(label), *cells)
     return table

@@ -18,34 +18,39 @@ from rich.console import Console
 from ilo_pl.callbacks.progress import StageProgress
 from ilo_pl.callbacks.writer import ResultWriter
 from ilo_pl.config import RunConfig, TrainerConfig
-from ilo_pl.data import ImageFolder, check_size
+from ilo_pl.data import ImageFolder, MeasurementFolder, check_size
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators import make_generator
+from ilo_pl.guidance import GuidedScores, score_guided
 from ilo_pl.inversion import ILOInversion
 from ilo_pl.io import RunFolder, find_images, load_image
+from ilo_pl.measurements import SUFFIX, Origin, find_measurements
+from ilo_pl.measuring.specs import ClassifierSpec
 from ilo_pl.metrics import Scores, score_run
 from ilo_pl.noise import EIGHT_BIT
+from ilo_pl.operators import Classifier
 from ilo_pl.report import row_of, write_grid
-from ilo_pl.task import InverseTask
+from ilo_pl.task import InMemory, InverseTask, MeasurementSource
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
-# A reconstruction, its measurements and its stages as PNG, and its latents: seen at 1024 x 1024.
-BYTES_PER_PIXEL = 30
+# A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
+# measurements as numbers.
+BYTES_PER_PIXEL = 42
 
 
-def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
+def run(config: RunConfig, console: Console, label: str = "") -> list[Scores] | list[GuidedScores]:
     """Invert every input image and write the run folder.
 
     Everything is checked before the folder is made.
 
     Returns:
-        The scores, if references were given.
+        The scores, if references were given or a classifier was followed.
 
     Raises:
         IloError: something about the configuration, the input or the output cannot be used.
     """
-    files = find_images(Path(config.input))
+    files = _files(config)
     references = _references(config, files)
     folder = RunFolder(Path(config.output))
     folder.check()
@@ -55,15 +60,7 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
     shape = generator.image_shape
     for path in references.values():
         check_size(path, load_image(path).rgb, shape)
-    source = ImageFolder(
-        files,
-        config.operator.maker(shape, config.seed),
-        shape,
-        config.seed,
-        simulate=config.simulate,
-        noise=config.noise,
-    )
-    source.check()
+    source, origin = _source(config, files, shape)
     task = InverseTask(
         generator,
         None,
@@ -73,16 +70,62 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores]:
         batch_size=config.batch_size,
         noise_sigma=config.noise.sigma / EIGHT_BIT,
     )
-    folder.check(bytes_needed=len(files) * shape[1] * shape[2] * BYTES_PER_PIXEL)
+    folder.check(bytes_needed=len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL)
     module = ILOInversion(task, compile=config.compile, keep_results=False)
-    writer = ResultWriter(folder, config.generator.name)
+    writer = ResultWriter(folder, config.generator.name, origin, config.save_measurements)
     with _quiet_lightning():
         trainer = make_trainer(config.trainer, [writer, StageProgress(console, label)])
         folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())))
         trainer.fit(module)
-    scores = score_run(folder, references) if references else []
-    write_grid(folder, [row_of(folder, i, references.get(i)) for i in files])
+    scores = _scores(config, folder, source, references)
+    write_grid(folder, [row_of(folder, i, references.get(i)) for i in source.ids])
     return scores
+
+
+def _files(config: RunConfig) -> dict[str, Path]:
+    if config.input is None:
+        return {}
+    return find_measurements(Path(config.input)) or find_images(Path(config.input))
+
+
+def _scores(
+    config: RunConfig,
+    folder: RunFolder,
+    source: MeasurementSource,
+    references: Mapping[str, Path],
+) -> list[Scores] | list[GuidedScores]:
+    if isinstance(config.operator, ClassifierSpec):
+        classifier = source.load([0]).operator
+        assert isinstance(classifier, Classifier)
+        target = classifier.index(config.operator.target)
+        return score_guided(folder, source.ids, classifier.cpu(), target)
+    return score_run(folder, references) if references else []
+
+
+def _source(
+    config: RunConfig, files: Mapping[str, Path], shape: tuple[int, int, int]
+) -> tuple[MeasurementSource, Origin]:
+    """Return where measurements come from and, to be saved beside them, how they are made."""
+    operator, noise = (s.model_dump(mode="json") for s in (config.operator, config.noise))
+    origin = Origin(shape, config.seed, config.task.name, operator, noise)
+    if isinstance(config.operator, ClassifierSpec):
+        classifier = config.operator.classifier(shape)
+        target = classifier.target(config.operator.target).expand(config.samples, -1)
+        return InMemory(classifier, target, [f"sample{i}" for i in range(config.samples)]), origin
+    if next(iter(files.values())).suffix.lower() == SUFFIX:
+        saved = MeasurementFolder(files, config.operator, config.noise, shape)
+        saved.check()
+        return saved, saved.origin
+    images = ImageFolder(
+        files,
+        config.operator.maker(shape, config.seed),
+        shape,
+        config.seed,
+        simulate=config.simulate,
+        noise=config.noise,
+    )
+    images.check()
+    return images, origin
 
 
 def _references(config: RunConfig, files: Mapping[str, Path]) -> dict[str, Path]:

@@ -65,8 +65,8 @@ def _keys(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         if field is None:
             continue  # the tag of a union's member, or an index
         models = _models(field.annotation)
-        tagged = [m for m in models if set(_tags(m)) & set(path[i + 1 :])]
-        if len(tagged or models) != 1:
+        tagged = [model for tag in path[i + 1 :] for model in models if tag in _tags(model)]
+        if not tagged and len(models) != 1:
             return []
         spec = (tagged or models)[0]
     return list(spec.model_fields)

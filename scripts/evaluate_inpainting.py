@@ -51,7 +51,8 @@ def main() -> None:
         started = time.monotonic()
         keys = [f"input={images}", f"reference={images}", f"output={output / method}"]
         config = load_config([*keys, f"method={method}", "task=random_inpainting", *overrides])
-        results[method] = run(config, Console(stderr=True), method)
+        scores = run(config, Console(stderr=True), method)
+        results[method] = [score for score in scores if isinstance(score, Scores)]
         print(f"{method}: {(time.monotonic() - started) / len(results[method]):.0f} s an image")
     print("| image | CSGM PSNR | ILO PSNR | gain (dB) | CSGM LPIPS | ILO LPIPS |")
     print("|---|---|---|---|---|---|")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytorch_lightning as pl
 
 from ilo_pl.callbacks.results import ResultCallback
 from ilo_pl.io import RunFolder
+from ilo_pl.measurements import Measurements, Origin
+from ilo_pl.operators import Mask
 
 if TYPE_CHECKING:
     from ilo_pl.inversion import ILOInversion
@@ -20,11 +22,22 @@ class ResultWriter(ResultCallback):
     Args:
         folder: the run folder.
         generator_name: registered name of the generator, kept beside the latents.
+        origin: how the measurements were made.
+        save_measurements: whether to write them as numbers too, so that the run can be repeated from
+            them; ``"auto"``: where they are no picture.
     """
 
-    def __init__(self, folder: RunFolder, generator_name: str) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        generator_name: str,
+        origin: Origin,
+        save_measurements: bool | Literal["auto"] = "auto",
+    ) -> None:
         self.folder = folder
         self.generator_name = generator_name
+        self.origin = origin
+        self.save_measurements = save_measurements
 
     def on_result(
         self, trainer: pl.Trainer, pl_module: ILOInversion, result: Reconstruction
@@ -37,6 +50,13 @@ class ResultWriter(ResultCallback):
         self.folder.write_image("reconstructions", result.id, result.image)
         if result.picture is not None:
             self.folder.write_image("measurements", result.id, result.picture)
+        if self.save_measurements is True or (
+            self.save_measurements == "auto" and result.picture is None
+        ):
+            batch = pl_module.walk.batch
+            operator = batch.operator.select([batch.ids.index(result.id)])
+            masks = tuple(m.mask[0].cpu() for m in operator.modules() if isinstance(m, Mask))
+            Measurements(result.id, self.origin, result.measurements, masks).save(self.folder)
         for record in result.stages:
             name = f"{result.id}.stage{record.stage}-round{record.round}-split{record.split}"
             self.folder.write_image("stages", name, record.image[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ilo_pl.losses.base import LossInputs, LossTerm
 from ilo_pl.losses.classification import CrossEntropy
-from ilo_pl.losses.fidelity import DeadZone, MeasurementL1, MeasurementMSE
+from ilo_pl.losses.fidelity import Cosine, DeadZone, MeasurementL1, MeasurementMSE
 from ilo_pl.losses.latent import GeodesicCross, LatentPrior
 from ilo_pl.losses.perceptual import MeasurementLPIPS, SuperimposedLPIPS
 from ilo_pl.losses.weighted import WeightedLoss
@@ -13,6 +13,7 @@ LOSSES: dict[str, type[LossTerm]] = {
     "mse": MeasurementMSE,
     "l1": MeasurementL1,
     "dead_zone": DeadZone,
+    "cosine": Cosine,
     "lpips": MeasurementLPIPS,
     "lpips_superimposed": SuperimposedLPIPS,
     "cross_entropy": CrossEntropy,
@@ -22,6 +23,7 @@ LOSSES: dict[str, type[LossTerm]] = {
 
 __all__ = [
     "LOSSES",
+    "Cosine",
     "CrossEntropy",
     "DeadZone",
     "GeodesicCross",

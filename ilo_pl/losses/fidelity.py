@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, final
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.losses.base import LossInputs, LossTerm
+from ilo_pl.operators import Classifier, ForwardOperator
 
 
 def mse(predicted: Tensor, measurements: Tensor, observed: Tensor) -> Tensor:
@@ -41,16 +43,34 @@ def dead_zone_linear(
     return excess.flatten(1).sum(1) / observed
 
 
+def cosine_distance(predicted: Tensor, measurements: Tensor) -> Tensor:
+    """Return 1 - cos of the angle between predicted and given measurements, ``(B, ...)``: ``(B,)``."""
+    return 1 - F.cosine_similarity(predicted.flatten(1), measurements.flatten(1), dim=1)
+
+
 def _arguments(inputs: LossInputs) -> tuple[Tensor, Tensor, Tensor]:
     observed = inputs.operator.observed().to(inputs.image.device)
     return inputs.predicted, inputs.measurements, observed
 
 
-@final
-class MeasurementMSE(LossTerm):
-    """Mean squared error of the measurements, normalised per image by the number observed."""
+class _ScalarTerm(LossTerm):
+    """A term that compares measurements scalar by scalar."""
 
     is_fidelity: ClassVar[bool] = True
+
+    def check(self, operator: ForwardOperator) -> None:
+        """Refuse classifiers, whose measurements name a class and are no logits to be met."""
+        if isinstance(operator, Classifier):
+            raise ConfigurationError(
+                "A classifier's measurements name a class; only cross_entropy judges them.",
+                hint="Use method=ilo or method=csgm, or set method.losses.cross_entropy=1 and the weight "
+                "of every other measurement loss to 0.",
+            )
+
+
+@final
+class MeasurementMSE(_ScalarTerm):
+    """Mean squared error of the measurements, normalised per image by the number observed."""
 
     def forward(self, inputs: LossInputs) -> Tensor:
         """Return the error of each image, ``(B,)``."""
@@ -58,10 +78,8 @@ class MeasurementMSE(LossTerm):
 
 
 @final
-class MeasurementL1(LossTerm):
+class MeasurementL1(_ScalarTerm):
     """Mean absolute error of the measurements: robust to a few that are far off."""
-
-    is_fidelity: ClassVar[bool] = True
 
     def forward(self, inputs: LossInputs) -> Tensor:
         """Return the error of each image, ``(B,)``."""
@@ -69,7 +87,7 @@ class MeasurementL1(LossTerm):
 
 
 @final
-class DeadZone(LossTerm):
+class DeadZone(_ScalarTerm):
     """Dead-zone linear error of the measurements.
 
     Args:
@@ -79,8 +97,6 @@ class DeadZone(LossTerm):
     Raises:
         ConfigurationError: the width is negative.
     """
-
-    is_fidelity: ClassVar[bool] = True
 
     def __init__(self, width: float = 0.1) -> None:
         super().__init__()
@@ -93,3 +109,12 @@ class DeadZone(LossTerm):
     def forward(self, inputs: LossInputs) -> Tensor:
         """Return the error of each image, ``(B,)``."""
         return dead_zone_linear(*_arguments(inputs), self.width)
+
+
+@final
+class Cosine(_ScalarTerm):
+    """Cosine distance of the measurements, for embeddings of any feature network."""
+
+    def forward(self, inputs: LossInputs) -> Tensor:
+        """Return the distance of each image, ``(B,)``."""
+        return cosine_distance(inputs.predicted, inputs.measurements)

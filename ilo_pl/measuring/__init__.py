@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ilo_pl.measuring.base import OperatorMaker
+from ilo_pl.measuring.base import OperatorConfig, OperatorMaker
 from ilo_pl.measuring.specs import OperatorSpec
 
-__all__ = ["OperatorMaker", "OperatorSpec"]
+__all__ = ["OperatorConfig", "OperatorMaker", "OperatorSpec"]

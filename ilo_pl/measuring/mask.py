@@ -61,7 +61,13 @@ class MaskSpec(OperatorConfig):
         self, image_shape: ImageShape, seed: int, masks: Iterator[Tensor]
     ) -> ForwardOperator:
         """Return the operator of the next mask that was saved."""
-        return Mask(next(masks), image_shape[0])
+        mask = next(masks, None)
+        if mask is None or mask.shape[2:] != image_shape[1:]:
+            raise InputError(
+                "The measurements hold no mask of "
+                f"{image_shape[2]} x {image_shape[1]} pixels, which their operator needs."
+            )
+        return Mask(mask, image_shape[0])
 
 
 class MaskMaker(OperatorMaker):

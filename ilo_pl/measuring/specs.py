@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from ilo_pl.classifiers import make_classifier
 from ilo_pl.errors import ConfigurationError, IloError
 from ilo_pl.io import LoadedImage
 from ilo_pl.measuring.base import Fixed, ImageShape, OperatorConfig, OperatorMaker
 from ilo_pl.measuring.mask import MaskSpec
 from ilo_pl.operators import (
+    Classifier,
     Convolution,
     DenseGaussian,
     ForwardOperator,
@@ -94,6 +97,32 @@ class IdentitySpec(OperatorConfig):
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
         """Return the maker of this operator."""
         return Fixed(Identity(image_shape))
+
+
+class ClassifierSpec(OperatorConfig):
+    """What a classifier sees, and the class that it shall see.
+
+    Args:
+        model: ``efficientnet_lite0``, ``torchvision/NAME`` or ``robust/NAME``.
+        weights: file of its weights, where it does not bring them.
+        target: number or name of the wanted class.
+    """
+
+    name: Literal["classifier"]
+    model: str
+    weights: str | None = None
+    target: Whole | str
+
+    def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
+        """Return the maker of this operator."""
+        return Fixed(self.classifier(image_shape))
+
+    def classifier(self, image_shape: ImageShape) -> Classifier:
+        """Load the classifier and make sure that it knows the class."""
+        path = Path(self.weights) if self.weights else None
+        classifier = make_classifier(self.model, path, image_shape)
+        classifier.index(self.target)
+        return classifier
 
 
 PartSpec = Annotated[
@@ -185,4 +214,4 @@ class Sequel(OperatorMaker):
         return compose([maker.make(ids, images) for maker in self._makers])
 
 
-OperatorSpec = Annotated[PartSpec | CompositionSpec, Field(discriminator="name")]
+OperatorSpec = Annotated[PartSpec | CompositionSpec | ClassifierSpec, Field(discriminator="name")]

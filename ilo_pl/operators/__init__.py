@@ -6,6 +6,7 @@ from ilo_pl.operators.base import ForwardOperator, LinearOperator
 from ilo_pl.operators.classifier import Classifier
 from ilo_pl.operators.composition import Composition, NonlinearComposition, compose
 from ilo_pl.operators.convolution import Convolution
+from ilo_pl.operators.function import FunctionOperator
 from ilo_pl.operators.mask import Mask
 from ilo_pl.operators.pointwise import Grey, Identity
 from ilo_pl.operators.random_projection import DenseGaussian, PartialCirculant
@@ -21,6 +22,7 @@ OPERATORS: dict[str, type[ForwardOperator]] = {
     "identity": Identity,
     "composition": Composition,
     "classifier": Classifier,
+    "function": FunctionOperator,
 }
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Convolution",
     "DenseGaussian",
     "ForwardOperator",
+    "FunctionOperator",
     "Grey",
     "Identity",
     "LinearOperator",
