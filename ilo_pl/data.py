@@ -185,7 +185,7 @@ def _same(path: Path, what: str, made: Spec, configured: Spec) -> None:
         raise ConfigurationError(
             f"{path} was measured with {what} {_plain(made)}; this run is configured with "
             f"{_plain(configured)}.",
-            hint=f"Leave {what} out: it comes from the file.",
+            hint="Leave task, operator and noise out: they come from the file.",
         )
 
 
