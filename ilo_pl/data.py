@@ -177,7 +177,7 @@ class MeasurementFolder(MeasurementSource):
                 f"The measurements in {self._files[ids[0]]} have shape {tuple(measurements.shape[1:])}; "
                 f"their operator measures {operator.measurement_shape}."
             )
-        return Batch(ids, measurements, operator)
+        return Batch(ids, operator.hide(measurements), operator)
 
 
 def _same(path: Path, what: str, made: Spec, configured: Spec) -> None:
