@@ -164,7 +164,7 @@ class MeasurementFolder(MeasurementSource):
         """Read the measurements of some images."""
         ids = tuple(self.ids[i] for i in indices)
         saved = [load_measurements(self._files[image_id]) for image_id in ids]
-        if len({(m.values.shape, len(m.masks)) for m in saved}) > 1:
+        if len({(m.values.shape, *(mask.shape for mask in m.masks)) for m in saved}) > 1:
             raise InputError(f"The measurements of {', '.join(ids)} are of different shapes.")
         masks = [torch.stack(each) for each in zip(*(m.masks for m in saved), strict=True)]
         operator = self._fixed
