@@ -156,7 +156,8 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
     """
     parsed = [_parse(o) for o in overrides]
     given = {p.key_or_group.partition(".")[0]: p.value() for p in parsed}
-    saved = find_measurements(Path(str(given.get("input"))))
+    place = given.get("input")
+    saved = find_measurements(Path(place)) if isinstance(place, str) else {}
     if saved:
         origin = load_origin(next(iter(saved.values())))[1]
         task = [] if "task" in given or origin.task not in choices("task") else [origin.task]
