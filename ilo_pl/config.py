@@ -14,6 +14,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
+from yaml import YAMLError
 
 from ilo_pl.errors import ConfigurationError, nearest, unknown
 from ilo_pl.losses import LOSSES
@@ -200,6 +201,25 @@ def _container(overrides: Sequence[str]) -> dict[str, Any]:
         ) from None
     assert isinstance(container, dict)
     return {str(k): v for k, v in container.items()}
+
+
+def load_run_config(folder: Path) -> RunConfig:
+    """Return the configuration that a run folder was made with.
+
+    Raises:
+        ConfigurationError: the folder holds none.
+    """
+    path = folder / "config.yaml"
+    try:
+        container = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read as the configuration of a run: {error}.",
+            hint="Give the folder that a run wrote, the one with config.yaml in it.",
+        ) from None
+    if not isinstance(container, dict):
+        raise ConfigurationError(f"{path} is not the configuration of a run.")
+    return RunConfig(**{str(key): value for key, value in container.items()})
 
 
 def load_method(name: str, **columns: Any) -> Schedule:

@@ -17,7 +17,7 @@ ROWS = [
     ["generators", "operators", "constraints"],
     ["safe_pickle"],
     ["classifiers"],
-    ["losses"],
+    ["losses", "theory"],
     ["schedule"],
     ["point"],
     ["io", "measurements"],
@@ -35,6 +35,7 @@ ROWS = [
     ["report"],
     ["guidance"],
     ["runner"],
+    ["theory_report"],
     ["demo", "cli"],
 ]
 
