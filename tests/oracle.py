@@ -5,7 +5,7 @@ re-encoding. One image at a time, Adam with the cosine ramp, best iterate by mea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -32,26 +32,29 @@ def spread(latents: Tensor) -> Tensor:
 
 def published_loop(
     generator: SplitGenerator,
-    mask: Tensor,
+    measure: Callable[[Tensor], Tensor],
     measured: Tensor,
     latents: Tensor,
     splits: Sequence[int],
     free: Sequence[int],
     *,
     steps: int,
+    observed: float,
     lr: float = 0.1,
     keep_skip: bool = True,
     geocross: float = 0.0,
+    watch: Callable[[int, Tensor], None] = lambda step, image: None,
 ) -> Tensor:
     """Return the image ``(1, 3, H, W)`` that the last stage's best iterate generates.
 
-    ``latents`` is the start in v, ``(1, S, D)``; ``mask`` and ``measured`` are of one image. Without
-    ``keep_skip`` every new layer starts without the RGB image of those before, as published.
+    ``latents`` is the start in v, ``(1, S, D)``; ``measured`` is of one image, and ``observed`` how many
+    scalars were measured. Without ``keep_skip`` every new layer starts without the RGB image of those
+    before, as published. ``watch`` is shown each step's number and image.
     """
     latents = latents.clone()
     hidden: dict[str, Tensor] = {}
     noises = {i: generator.stored_noise(i).clone() for i in range(len(generator.noise_shapes))}
-    at = 0
+    at = done = 0
     for split, count in zip(splits, free, strict=True):
         if split > at:
             with torch.no_grad():
@@ -62,7 +65,7 @@ def published_loop(
                 :, generator.splits[split].first_slot - generator.splits[at].first_slot :
             ]
             at = split
-            if not keep_skip:
+            if not keep_skip and "rgb" in hidden:
                 hidden["rgb"] = torch.zeros_like(hidden["rgb"])
         first = generator.splits[split].first_noise
         variables = [latents, *hidden.values(), *(noises[i] for i in range(first, count))]
@@ -75,7 +78,9 @@ def published_loop(
             optimizer.param_groups[0]["lr"] = lr * ramp(step / steps)
             inputs = [noises[i] for i in range(first, len(noises))]
             image = generator.run(hidden, generator.to_styles(latents, "v"), inputs, split)["image"]
-            loss = (mask * image - measured).square().sum() / (3 * mask.sum())
+            watch(done, image.detach())
+            done += 1
+            loss = (measure(image) - measured).square().sum() / observed
             if loss.item() < best_loss:
                 best, best_loss = [v.detach().clone() for v in variables], loss.item()
             if geocross and latents.shape[1] > 1:

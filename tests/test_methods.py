@@ -63,13 +63,14 @@ def test_official_is_the_published_loop_with_its_lost_skip(
         one = mask.select([i])
         expected = published_loop(
             tiny,
-            one.mask,
+            one,
             one(truth[i : i + 1]),
             start[i : i + 1],
             (0, 1, 2, 3),
             (1, 2, 3, 4),
             steps=20,
             lr=0.02,
+            observed=float(one.observed()),
             keep_skip=False,
             geocross=0.01,
         )

@@ -273,7 +273,15 @@ def test_equals_the_published_loop(
     for i in range(4):
         one = mask.select([i])
         expected = published_loop(
-            tiny, one.mask, one(truth[i : i + 1]), start[i : i + 1], splits, free, steps=20, lr=0.02
+            tiny,
+            one,
+            one(truth[i : i + 1]),
+            start[i : i + 1],
+            splits,
+            free,
+            steps=20,
+            lr=0.02,
+            observed=float(one.observed()),
         )
         torch.testing.assert_close(ours[i : i + 1], expected, atol=1e-3, rtol=0)
 
