@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
 
+from ilo_pl.classical import OutsideMethod, outside_method
 from ilo_pl.errors import ConfigurationError, nearest, unknown
 from ilo_pl.losses import LOSSES
 from ilo_pl.measurements import adopt, find_measurements, load_origin
@@ -24,8 +25,6 @@ from ilo_pl.schedule import Schedule, Stage
 from ilo_pl.specs import Spec
 
 GROUPS = ("generator", "operator", "noise", "task", "method", "trainer")
-
-
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -82,6 +81,11 @@ class RunConfig(Spec):
         """The method as a schedule."""
         return schedule_from_columns(self.method)
 
+    @property
+    def outside(self) -> OutsideMethod | None:
+        """The method, where it is none of the engine's."""
+        return outside_method(self.method)
+
 
 def config_dir() -> Path:
     """Return the folder of the YAML groups, in an installed package or in a checkout."""
@@ -102,6 +106,10 @@ def schedule_from_columns(method: Mapping[str, Any]) -> Schedule:
     Raises:
         ConfigurationError: a list has another length than ``splits``, or a value cannot be used.
     """
+    if "outside" in method:
+        raise ConfigurationError(
+            f"The method {method['name']!r} is outside the engine: no schedule."
+        )
     columns = {key: value for key, value in method.items() if key != "name"}
     splits = columns.pop("splits", None)
     if not isinstance(splits, Sequence) or isinstance(splits, str) or not splits:
@@ -184,7 +192,10 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
     config = RunConfig(**{**container, "input": None} if guided else container)
     if not isinstance(config.method.get("name"), str):
         raise ConfigurationError(f"method.name = {config.method.get('name')!r} is not a name.")
-    _ = config.schedule
+    if config.outside:
+        config.outside.check(config.operator, config.noise)
+    else:
+        _ = config.schedule
     return config
 
 

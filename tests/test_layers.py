@@ -29,13 +29,14 @@ ROWS = [
     ["inversion", "callbacks"],
     ["measuring"],
     ["noise"],
-    ["data"],
+    ["data", "classical"],
     ["config"],
     ["metrics"],
     ["report"],
     ["guidance"],
     ["runner"],
-    ["demo", "cli"],
+    ["figures", "trace"],
+    ["demo", "experiment", "cli"],
 ]
 
 
