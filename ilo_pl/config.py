@@ -162,7 +162,7 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
         ConfigurationError: an override cannot be parsed, names an unknown key, group or choice, or
             has a value of another type than the key.
     """
-    parsed = [_parse(o) for o in overrides]
+    parsed = [parse_override(o) for o in overrides]
     given = {p.key_or_group.partition(".")[0]: p.value() for p in parsed}
     saved = find_measurements(Path(str(given.get("input"))))
     if saved:
@@ -231,7 +231,7 @@ def load_method(name: str, **columns: Any) -> Schedule:
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     with initialize_config_dir(str(config_dir().absolute()), version_base="1.3"):
-        parsed = [_parse(text) for text in overrides]
+        parsed = [parse_override(text) for text in overrides]
         picks = {p.key_or_group: p.value() for p in parsed if p.key_or_group in GROUPS}
         for group, pick in picks.items():
             if pick not in choices(group):
@@ -254,7 +254,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         return composed
 
 
-def _parse(text: str) -> Override:
+def parse_override(text: str) -> Override:
     """Parse one override.
 
     Raises:

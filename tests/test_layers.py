@@ -20,7 +20,7 @@ ROWS = [
     ["losses"],
     ["schedule"],
     ["point"],
-    ["io", "measurements"],
+    ["io", "measurements", "tables"],
     ["task"],
     ["objective"],
     ["stage"],
@@ -36,6 +36,7 @@ ROWS = [
     ["guidance"],
     ["runner"],
     ["figures", "trace"],
+    ["plan"],
     ["demo", "experiment", "cli"],
 ]
 

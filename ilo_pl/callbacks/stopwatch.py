@@ -11,6 +11,7 @@ import torch
 
 from ilo_pl.callbacks.results import ResultCallback
 from ilo_pl.io import RunFolder
+from ilo_pl.tables import write_table
 
 if TYPE_CHECKING:
     from ilo_pl.inversion import ILOInversion
@@ -55,8 +56,6 @@ class Stopwatch(ResultCallback):
 
 
 def write_seconds(folder: RunFolder, seconds: Mapping[str, float]) -> None:
-    """Write ``seconds.csv``, how long each image took; ids are quoted where they need it."""
-    rows = [
-        f'"{name.replace(chr(34), chr(34) * 2)}",{spent:.3f}' for name, spent in seconds.items()
-    ]
-    folder.write_text("seconds.csv", "\n".join(["id,seconds", *rows, ""]))
+    """Write ``seconds.csv``, how long each image took."""
+    rows = [{"id": image_id, "seconds": spent} for image_id, spent in seconds.items()]
+    write_table(folder, "seconds.csv", rows)
