@@ -104,6 +104,18 @@ def render(latents: Path, output: Path, weights: Path | None) -> None:
 
 
 @cli.command()
+@click.argument("overrides", nargs=-1, metavar="output=DIR [key=value ...]")
+def theory(overrides: tuple[str, ...]) -> None:
+    """Evaluate the paper's bounds and estimate gamma of random matrices.
+
+    Every key is explained in configs/theory.yaml.
+    """
+    from ilo_pl.theory_report import run_theory
+
+    run_theory(overrides, Console())
+
+
+@cli.command()
 def info() -> None:
     """List versions, devices and everything that can be chosen."""
     import torch

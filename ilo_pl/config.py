@@ -14,6 +14,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
+from yaml import YAMLError
 
 from ilo_pl.classical import OutsideMethod, outside_method
 from ilo_pl.errors import ConfigurationError, nearest, unknown
@@ -164,7 +165,8 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
     """
     parsed = [parse_override(o) for o in overrides]
     given = {p.key_or_group.partition(".")[0]: p.value() for p in parsed}
-    saved = find_measurements(Path(str(given.get("input"))))
+    place = given.get("input")
+    saved = find_measurements(Path(place)) if isinstance(place, str) else {}
     if saved:
         origin = load_origin(next(iter(saved.values())))[1]
         task = [] if "task" in given or origin.task not in choices("task") else [origin.task]
@@ -210,6 +212,25 @@ def _container(overrides: Sequence[str]) -> dict[str, Any]:
         ) from None
     assert isinstance(container, dict)
     return {str(k): v for k, v in container.items()}
+
+
+def load_run_config(folder: Path) -> RunConfig:
+    """Return the configuration that a run folder was made with.
+
+    Raises:
+        ConfigurationError: the folder holds none.
+    """
+    path = folder / "config.yaml"
+    try:
+        container = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read as the configuration of a run: {error}.",
+            hint="Give the folder that a run wrote, the one with config.yaml in it.",
+        ) from None
+    if not isinstance(container, dict):
+        raise ConfigurationError(f"{path} is not the configuration of a run.")
+    return RunConfig(**{str(key): value for key, value in container.items()})
 
 
 def load_method(name: str, **columns: Any) -> Schedule:

@@ -164,7 +164,7 @@ class MeasurementFolder(MeasurementSource):
         """Read the measurements of some images."""
         ids = tuple(self.ids[i] for i in indices)
         saved = [load_measurements(self._files[image_id]) for image_id in ids]
-        if len({(m.values.shape, len(m.masks)) for m in saved}) > 1:
+        if len({(m.values.shape, *(mask.shape for mask in m.masks)) for m in saved}) > 1:
             raise InputError(f"The measurements of {', '.join(ids)} are of different shapes.")
         masks = [torch.stack(each) for each in zip(*(m.masks for m in saved), strict=True)]
         operator = self._fixed
@@ -177,7 +177,7 @@ class MeasurementFolder(MeasurementSource):
                 f"The measurements in {self._files[ids[0]]} have shape {tuple(measurements.shape[1:])}; "
                 f"their operator measures {operator.measurement_shape}."
             )
-        return Batch(ids, measurements, operator)
+        return Batch(ids, operator.hide(measurements), operator)
 
 
 def _same(path: Path, what: str, made: Spec, configured: Spec) -> None:
@@ -185,7 +185,7 @@ def _same(path: Path, what: str, made: Spec, configured: Spec) -> None:
         raise ConfigurationError(
             f"{path} was measured with {what} {_plain(made)}; this run is configured with "
             f"{_plain(configured)}.",
-            hint=f"Leave {what} out: it comes from the file.",
+            hint="Leave task, operator and noise out: they come from the file.",
         )
 
 

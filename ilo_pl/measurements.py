@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Container, Mapping, Sequence
@@ -19,6 +20,18 @@ from ilo_pl.io import MAX_ID, SUFFIXES, RunFolder
 
 FORMAT = "ilo_pl.measurements/1"
 SUFFIX = ".npz"
+ORIGIN = ("id", "image_shape", "seed", "task", "operator", "noise")
+# What damaged archives raise: a flipped bit can ask for a password or for more memory than there is.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 HINT = "A run with save_measurements=true writes such files into its folder measurements/."
 
 
@@ -89,13 +102,19 @@ def load_measurements(path: Path) -> Measurements:
     Raises:
         InputError: the file cannot be read, or is something else.
     """
-    arrays = _read(path)
+    arrays = _read(path, (*ORIGIN, "y"), more="mask")
     y = arrays["y"]
     if y.dtype != np.float32 or y.ndim == 0 or not np.isfinite(y).all():
         raise InputError(f"The measurements in {path} are not finite float32 numbers.")
-    names = sorted((name for name in arrays if name.startswith("mask")), key=lambda n: int(n[4:]))
-    masks = tuple(torch.from_numpy(arrays[name]) for name in names)
-    return Measurements(_id(path, arrays), _origin(path, arrays), torch.from_numpy(y), masks)
+    masks = [arrays[name] for name in arrays if name.startswith("mask")]
+    if any(mask.dtype != bool or mask.ndim != 3 for mask in masks):
+        raise InputError(f"The masks in {path} are not of shape (1, H, W), true and false.")
+    return Measurements(
+        _id(path, arrays),
+        _origin(path, arrays),
+        torch.from_numpy(y),
+        tuple(torch.from_numpy(mask) for mask in masks),
+    )
 
 
 def load_origin(path: Path) -> tuple[str, Origin]:
@@ -104,12 +123,12 @@ def load_origin(path: Path) -> tuple[str, Origin]:
     Raises:
         InputError: the file cannot be read, or is something else.
     """
-    arrays = _read(path, ("id", "image_shape", "seed", "task", "operator", "noise"))
+    arrays = _read(path, ORIGIN)
     return _id(path, arrays), _origin(path, arrays)
 
 
-def _read(path: Path, names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Read some arrays of a file, or all of them."""
+def _read(path: Path, names: Sequence[str], more: str | None = None) -> dict[str, np.ndarray]:
+    """Read some arrays of a file, and those that are called ``more`` and a number from 0 on."""
     foreign = InputError(f"{path} is not a file of measurements of ilo_pl ({FORMAT}).", hint=HINT)
     try:
         with path.open("rb") as raw:
@@ -118,10 +137,13 @@ def _read(path: Path, names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
                 raise foreign
             if "format" not in file.files or str(file["format"]) != FORMAT:
                 raise foreign
-            return {name: file[name] for name in names or file.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            numbered = [f"{more}{i}" for i in range(len(file.files))]
+            return {
+                name: file[name] for name in [*names, *(n for n in numbered if n in file.files)]
+            }
+    except UNREADABLE as error:
         raise InputError(f"The measurements {path} cannot be read: {error}.", hint=HINT) from error
-    except (KeyError, NotImplementedError) as error:
+    except KeyError as error:
         raise foreign from error
 
 

@@ -257,7 +257,7 @@ class Schedule(Spec):
                 or (split.first_slot < generator.num_slots and scale.latents > 0)
                 or (split.first_noise < stage.free_noises and scale.noises > 0)
             )
-            if not free:
+            if stage.steps > 0 and not free:
                 raise ConfigurationError(
                     f"Stage {index + 1}, at split {stage.split}, has no variable to search: "
                     f"lr_scale = {scale.model_dump()}.",

