@@ -63,6 +63,27 @@ def demo(overrides: tuple[str, ...]) -> None:
 
 
 @cli.command()
+@click.argument("name")
+@click.argument("overrides", nargs=-1, metavar="output=DIR [key=value ...]")
+@click.option("--quick", is_flag=True, help="Fewer levels, images and steps.")
+def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
+    r"""Run an experiment of the paper: its tables and figures, from the runs behind them.
+
+    \b
+    ilo-pl experiment figure2_inpainting output=results --quick
+    ilo-pl experiment table1_sna output=results input=faces/ methods=[ilo,bm3d] levels=[25,50]
+
+    The same command resumes an experiment that was stopped. Without input= it takes four generated faces
+    and the shipped portrait; images=[face1,portrait] or images=2 takes some of them. Other keys are those of
+    "ilo-pl invert". "ilo-pl info" lists the experiments.
+    """
+    from ilo_pl.experiment import run_experiment
+    from ilo_pl.plan import make_plan
+
+    run_experiment(make_plan(name, overrides, quick), Console(), Console(stderr=True))
+
+
+@cli.command()
 @click.argument("latents", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option(
@@ -117,6 +138,7 @@ def info() -> None:
         ("task", "tasks"),
         ("method", "methods"),
         ("trainer", "trainers"),
+        ("experiment", "experiments"),
     ):
         table.add_row(word, ", ".join(choices(group)))
     table.add_row("operators", ", ".join(OPERATORS))

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
 from yaml import YAMLError
 
+from ilo_pl.classical import OutsideMethod, outside_method
 from ilo_pl.errors import ConfigurationError, nearest, unknown
 from ilo_pl.losses import LOSSES
 from ilo_pl.measurements import adopt, find_measurements, load_origin
@@ -25,8 +26,6 @@ from ilo_pl.schedule import Schedule, Stage
 from ilo_pl.specs import Spec
 
 GROUPS = ("generator", "operator", "noise", "task", "method", "trainer")
-
-
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -83,6 +82,11 @@ class RunConfig(Spec):
         """The method as a schedule."""
         return schedule_from_columns(self.method)
 
+    @property
+    def outside(self) -> OutsideMethod | None:
+        """The method, where it is none of the engine's."""
+        return outside_method(self.method)
+
 
 def config_dir() -> Path:
     """Return the folder of the YAML groups, in an installed package or in a checkout."""
@@ -103,6 +107,10 @@ def schedule_from_columns(method: Mapping[str, Any]) -> Schedule:
     Raises:
         ConfigurationError: a list has another length than ``splits``, or a value cannot be used.
     """
+    if "outside" in method:
+        raise ConfigurationError(
+            f"The method {method['name']!r} is outside the engine: no schedule."
+        )
     columns = {key: value for key, value in method.items() if key != "name"}
     splits = columns.pop("splits", None)
     if not isinstance(splits, Sequence) or isinstance(splits, str) or not splits:
@@ -155,7 +163,7 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
         ConfigurationError: an override cannot be parsed, names an unknown key, group or choice, or
             has a value of another type than the key.
     """
-    parsed = [_parse(o) for o in overrides]
+    parsed = [parse_override(o) for o in overrides]
     given = {p.key_or_group.partition(".")[0]: p.value() for p in parsed}
     place = given.get("input")
     saved = find_measurements(Path(place)) if isinstance(place, str) else {}
@@ -186,7 +194,10 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
     config = RunConfig(**{**container, "input": None} if guided else container)
     if not isinstance(config.method.get("name"), str):
         raise ConfigurationError(f"method.name = {config.method.get('name')!r} is not a name.")
-    _ = config.schedule
+    if config.outside:
+        config.outside.check(config.operator, config.noise)
+    else:
+        _ = config.schedule
     return config
 
 
@@ -241,7 +252,7 @@ def load_method(name: str, **columns: Any) -> Schedule:
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     with initialize_config_dir(str(config_dir().absolute()), version_base="1.3"):
-        parsed = [_parse(text) for text in overrides]
+        parsed = [parse_override(text) for text in overrides]
         picks = {p.key_or_group: p.value() for p in parsed if p.key_or_group in GROUPS}
         for group, pick in picks.items():
             if pick not in choices(group):
@@ -264,7 +275,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         return composed
 
 
-def _parse(text: str) -> Override:
+def parse_override(text: str) -> Override:
     """Parse one override.
 
     Raises:

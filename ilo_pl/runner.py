@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -14,13 +14,16 @@ import torch
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
+from rich.markup import escape
 
 from ilo_pl.callbacks.progress import StageProgress
+from ilo_pl.callbacks.stopwatch import Stopwatch, write_seconds
 from ilo_pl.callbacks.writer import ResultWriter
+from ilo_pl.classical import denoise
 from ilo_pl.config import RunConfig, TrainerConfig
 from ilo_pl.data import ImageFolder, MeasurementFolder, check_size
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.generators import make_generator
+from ilo_pl.generators import SplitGenerator, make_generator
 from ilo_pl.guidance import GuidedScores, score_guided
 from ilo_pl.inversion import ILOInversion
 from ilo_pl.io import RunFolder, find_images, load_image
@@ -39,10 +42,18 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 BYTES_PER_PIXEL = 42
 
 
-def run(config: RunConfig, console: Console, label: str = "") -> list[Scores] | list[GuidedScores]:
+def run(
+    config: RunConfig, console: Console, label: str = "", callbacks: Sequence[pl.Callback] = ()
+) -> list[Scores] | list[GuidedScores]:
     """Invert every input image and write the run folder.
 
     Everything is checked before the folder is made.
+
+    Args:
+        config: the run.
+        console: where progress is drawn.
+        label: a word in front of it.
+        callbacks: further ones for the Trainer; a method outside the engine has none.
 
     Returns:
         The scores, if references were given or a classifier was followed.
@@ -54,32 +65,79 @@ def run(config: RunConfig, console: Console, label: str = "") -> list[Scores] | 
     references = _references(config, files)
     folder = RunFolder(Path(config.output))
     folder.check()
-    schedule = config.schedule
     weights = Path(config.generator.weights) if config.generator.weights else None
     generator = make_generator(config.generator.name, weights, config.generator.seed)
     shape = generator.image_shape
     for path in references.values():
         check_size(path, load_image(path).rgb, shape)
     source, origin = _source(config, files, shape)
-    task = InverseTask(
+    needed = len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL
+    if config.outside:
+        config.outside.load()
+        folder.check(needed)
+        _write_config(config, folder)
+        _denoise(config, folder, source, origin, console, label)
+    else:
+        task = _task(config, generator, source)
+        folder.check(needed)
+        _search(config, folder, task, origin, [StageProgress(console, label), *callbacks])
+    scores = _scores(config, folder, source, references)
+    write_grid(folder, [row_of(folder, i, references.get(i)) for i in source.ids])
+    return scores
+
+
+def _task(config: RunConfig, generator: SplitGenerator, source: MeasurementSource) -> InverseTask:
+    return InverseTask(
         generator,
         None,
         source,
-        schedule=schedule,
+        schedule=config.schedule,
         seed=config.seed,
         batch_size=config.batch_size,
         noise_sigma=config.noise.sigma / EIGHT_BIT,
     )
-    folder.check(bytes_needed=len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL)
+
+
+def _search(
+    config: RunConfig,
+    folder: RunFolder,
+    task: InverseTask,
+    origin: Origin,
+    callbacks: Sequence[pl.Callback],
+) -> None:
+    """Run the engine."""
     module = ILOInversion(task, compile=config.compile, keep_results=False)
+    watch = Stopwatch()
     writer = ResultWriter(folder, config.generator.name, origin, config.save_measurements)
     with _quiet_lightning():
-        trainer = make_trainer(config.trainer, [writer, StageProgress(console, label)])
-        folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())))
+        trainer = make_trainer(config.trainer, [watch, writer, *callbacks])
+        _write_config(config, folder)
         trainer.fit(module)
-    scores = _scores(config, folder, source, references)
-    write_grid(folder, [row_of(folder, i, references.get(i)) for i in source.ids])
-    return scores
+    write_seconds(folder, watch.seconds)
+
+
+def _denoise(
+    config: RunConfig,
+    folder: RunFolder,
+    source: MeasurementSource,
+    origin: Origin,
+    console: Console,
+    label: str,
+) -> None:
+    """Run the method outside the engine, with a line that says where it is."""
+    with console.status("") as status:
+        denoise(
+            folder,
+            source,
+            origin,
+            config.noise.sigma,
+            save_measurements=config.save_measurements is True,
+            told=lambda text: status.update(escape(f"{label} {text}")),
+        )
+
+
+def _write_config(config: RunConfig, folder: RunFolder) -> None:
+    folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())))
 
 
 def _files(config: RunConfig) -> dict[str, Path]:

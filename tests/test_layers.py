@@ -20,7 +20,7 @@ ROWS = [
     ["losses", "theory"],
     ["schedule"],
     ["point"],
-    ["io", "measurements"],
+    ["io", "measurements", "tables"],
     ["task"],
     ["objective"],
     ["stage"],
@@ -29,14 +29,16 @@ ROWS = [
     ["inversion", "callbacks"],
     ["measuring"],
     ["noise"],
-    ["data"],
+    ["data", "classical"],
     ["config"],
     ["metrics"],
     ["report"],
     ["guidance"],
     ["runner"],
     ["theory_report"],
-    ["demo", "cli"],
+    ["figures", "trace"],
+    ["plan"],
+    ["demo", "experiment", "cli"],
 ]
 
 

@@ -1,0 +1,61 @@
+"""How long the search of each image takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+
+from ilo_pl.callbacks.results import ResultCallback
+from ilo_pl.io import RunFolder
+from ilo_pl.tables import write_table
+
+if TYPE_CHECKING:
+    from ilo_pl.inversion import ILOInversion
+    from ilo_pl.reconstruction import Reconstruction
+
+
+def now(device: torch.device) -> float:
+    """Return seconds on a clock, once the device has done all it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class Stopwatch(ResultCallback):
+    """Measures seconds from a batch's first step to its result, shared evenly by its images.
+
+    What the first batch of a run compiles is in its time.
+
+    Attributes:
+        seconds: by image id.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = 0.0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start at a batch's first step."""
+        if batch_idx == 0:
+            self._began = now(pl_module.device)
+
+    def on_result(
+        self, trainer: pl.Trainer, pl_module: ILOInversion, result: Reconstruction
+    ) -> None:
+        """Stop; the images of a batch arrive together."""
+        ids = pl_module.walk.batch.ids
+        if result.id == ids[0]:
+            spent = (now(pl_module.device) - self._began) / len(ids)
+            self.seconds |= dict.fromkeys(ids, spent)
+
+
+def write_seconds(folder: RunFolder, seconds: Mapping[str, float]) -> None:
+    """Write ``seconds.csv``, how long each image took."""
+    rows = [{"id": image_id, "seconds": spent} for image_id, spent in seconds.items()]
+    write_table(folder, "seconds.csv", rows)
