@@ -233,21 +233,27 @@ def load_run_config(folder: Path) -> RunConfig:
     return RunConfig(**{str(key): value for key, value in container.items()})
 
 
-def load_method(name: str, **columns: Any) -> Schedule:
+def load_method(name: str, task: str | None = None, **columns: Any) -> Schedule:
     """Return a shipped method as a schedule, with some of its keys replaced.
 
     Args:
         name: a file of ``configs/method``.
-        columns: keys of that file with other values, one or one per stage.
+        task: a file of ``configs/task``, to do what the method does otherwise in that task.
+        columns: keys of the method with other values, one or one per stage.
 
     Raises:
-        ConfigurationError: there is no such method or key.
+        ConfigurationError: there is no such method, task or key.
     """
     if name not in choices("method"):
         raise unknown("method", name, choices("method"))
-    composed = OmegaConf.to_container(_compose([f"method={name}"]).method)
-    assert isinstance(composed, dict)
-    return schedule_from_columns({**{str(k): v for k, v in composed.items()}, **columns})
+    if task is None:
+        with initialize_config_dir(str(config_dir().absolute()), version_base="1.3"):
+            composed = compose(f"method/{name}")
+    else:
+        composed = _compose([f"method={name}", f"task={task}"])
+    method = OmegaConf.to_container(composed.method, resolve=True)
+    assert isinstance(method, dict)
+    return schedule_from_columns({**{str(k): v for k, v in method.items()}, **columns})
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
