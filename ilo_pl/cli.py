@@ -26,7 +26,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("overrides", nargs=-1, metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]")
 def invert(overrides: tuple[str, ...]) -> None:
-    r"""Invert an image or a folder of images.
+    """Invert an image or a folder of images.
 
     \b
     ilo-pl invert input=photo.png task=random_inpainting method=ilo output=results
@@ -35,7 +35,7 @@ def invert(overrides: tuple[str, ...]) -> None:
 
     Every key is explained in configs/default.yaml and the groups beside it; "ilo-pl info" lists the
     choices.
-    """
+    """  # noqa: D301  # click knows its mark by the character itself
     from ilo_pl.config import load_config
     from ilo_pl.report import scores_table
     from ilo_pl.runner import run
@@ -67,7 +67,7 @@ def demo(overrides: tuple[str, ...]) -> None:
 @click.argument("overrides", nargs=-1, metavar="output=DIR [key=value ...]")
 @click.option("--quick", is_flag=True, help="Fewer levels, images and steps.")
 def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
-    r"""Run an experiment of the paper: its tables and figures, from the runs behind them.
+    """Run an experiment of the paper: its tables and figures, from the runs behind them.
 
     \b
     ilo-pl experiment figure2_inpainting output=results --quick
@@ -76,7 +76,7 @@ def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
     The same command resumes an experiment that was stopped. Without input= it takes four generated faces
     and the shipped portrait; images=[face1,portrait] or images=2 takes some of them. Other keys are those of
     "ilo-pl invert". "ilo-pl info" lists the experiments.
-    """
+    """  # noqa: D301
     from ilo_pl.experiment import run_experiment
     from ilo_pl.plan import make_plan
 

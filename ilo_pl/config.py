@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
@@ -22,6 +20,7 @@ from ilo_pl.losses import LOSSES
 from ilo_pl.measurements import adopt, find_measurements, load_origin
 from ilo_pl.measuring import OperatorSpec
 from ilo_pl.noise import NoiseSpec
+from ilo_pl.overrides import parse_override
 from ilo_pl.schedule import Schedule, Stage
 from ilo_pl.specs import Spec
 
@@ -279,29 +278,6 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
                 f"The configuration cannot be composed: {str(cause).splitlines()[0]}"
             ) from None
         return composed
-
-
-def parse_override(text: str) -> Override:
-    """Parse one override.
-
-    Raises:
-        ConfigurationError: it is not of the form ``key=value``, or deletes a key.
-    """
-    try:
-        parsed = OverridesParser.create().parse_override(text)
-    except (HydraException, ValueError) as error:
-        raise ConfigurationError(
-            f"{text[:200]!r} is not of the form key=value.",
-            hint="Quote values with special characters in them, for example "
-            f"\"input='my photo.png'\". ({str(error).splitlines()[0][:200]})",
-        ) from None
-    if not parsed.key_or_group:
-        raise ConfigurationError(f"{text!r} is not of the form key=value: the key is missing.")
-    if parsed.is_delete():
-        raise ConfigurationError(
-            f"{text!r} cannot be used: keys can be set, not removed.", hint="Set the key to null."
-        )
-    return parsed
 
 
 def _check_keys(keys: Sequence[str], base: DictConfig) -> None:

@@ -10,20 +10,22 @@ from typing import Any, TypeVar
 
 import torch
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from torch import Tensor
+from yaml import YAMLError
 
-from ilo_pl.config import GeneratorConfig
+from ilo_pl.config import GeneratorConfig, load_run_config
 from ilo_pl.data import check_size
 from ilo_pl.demo import portrait
-from ilo_pl.errors import ConfigurationError, unknown
+from ilo_pl.errors import ConfigurationError, IloError, InputError, unknown
 from ilo_pl.figures import draw_figure
 from ilo_pl.generators import SplitGenerator, make_generator
 from ilo_pl.io import RunFolder, find_images, load_image, to_bytes
 from ilo_pl.metrics import Scorer, Scores
 from ilo_pl.plan import Plan, Setting
 from ilo_pl.report import write_grid
-from ilo_pl.runner import run
+from ilo_pl.runner import check, run
 from ilo_pl.tables import read_table, write_table
 from ilo_pl.trace import Trace, mse_of
 
@@ -47,10 +49,7 @@ def run_experiment(plan: Plan, console: Console, progress: Console) -> None:
         IloError: the folder, the images or a configuration cannot be used; nothing was run then.
     """
     folder = RunFolder(plan.output)
-    generator = _generator(plan.settings[0].config.generator)
-    for setting in plan.settings:
-        _check(setting, generator)
-    truths = _prepare(plan, folder, generator)
+    truths = _prepare(plan, folder)
     for number, setting in enumerate(plan.settings):
         if not _finished(setting):
             label = f"{number + 1}/{len(plan.settings)} {setting.folder.path.name}"
@@ -88,7 +87,7 @@ def _generator(config: GeneratorConfig) -> SplitGenerator:
     return make_generator(config.name, weights, config.seed)
 
 
-def _check(setting: Setting, generator: SplitGenerator) -> None:
+def _check_setting(setting: Setting, generator: SplitGenerator) -> None:
     """Find what only the generator shows to be wrong, and a finished run of another configuration."""
     config = setting.config
     if config.outside:
@@ -97,11 +96,9 @@ def _check(setting: Setting, generator: SplitGenerator) -> None:
         config.schedule.resolve(generator)
     if config.input is not None:
         config.operator.maker(generator.image_shape, config.seed)
-    written = setting.folder.path / "config.yaml"
-    if not written.exists():
+    if not (setting.folder.path / "config.yaml").exists():
         return
-    before = _flat(OmegaConf.to_container(OmegaConf.load(written)))
-    now = _flat(OmegaConf.to_container(OmegaConf.create(config.model_dump())))
+    before, now = (_flat(c.model_dump()) for c in (load_run_config(setting.folder.path), config))
     # The images are compared themselves, wherever the folder is.
     changed = [
         f"{key} = {before.get(key)!r} before, {now.get(key)!r} now"
@@ -121,30 +118,55 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in node.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
 
 
-def _prepare(plan: Plan, folder: RunFolder, generator: SplitGenerator) -> dict[str, Path]:
-    """Make the folder, or check that it is this experiment's; return its images by id."""
-    path = folder.path / RECORD
+def _prepare(plan: Plan, folder: RunFolder) -> dict[str, Path]:
+    """Check everything; make the folder, or see that it is this experiment's; return its images by id."""
+    generator = _generator(plan.settings[0].config.generator)
+    for setting in plan.settings:
+        _check_setting(setting, generator)
+    existed = folder.path.exists()
+    fresh = not (folder.path / RECORD).exists()
+    if fresh:
+        folder.check()
     files = _chosen(plan, find_images(plan.input)) if plan.input else {}
     digests = {i: hashlib.sha256(f.read_bytes()).hexdigest() for i, f in files.items()}
     images = list(plan.images) if isinstance(plan.images, tuple) else plan.images
     record = {"experiment": plan.name, "images": images, "input": digests or None}
-    if not path.exists():
-        folder.check()
-        for file in files.values():
-            check_size(file, load_image(file).rgb, generator.image_shape)
-        if plan.spec.input:
+    if not fresh:
+        _compare(folder, record)
+    for file in files.values():
+        check_size(file, load_image(file).rgb, generator.image_shape)
+    try:
+        if fresh and plan.spec.input:
             _write_images(plan, folder, generator, files)
-        folder.write_text(RECORD, OmegaConf.to_yaml(OmegaConf.create(record)))
-    started = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(started, dict)
-    changed = [key for key, value in record.items() if started.get(key) != value]
+        first = {s.method: s for s in reversed(plan.settings) if not _finished(s)}
+        for setting in first.values():
+            shutil.rmtree(setting.folder.path, ignore_errors=True)  # a run that was stopped
+            check(setting.config)
+    except IloError:
+        if fresh:
+            shutil.rmtree(folder.path / "images", ignore_errors=True)
+            if not existed:
+                folder.path.rmdir()
+        raise
+    folder.write_text(RECORD, OmegaConf.to_yaml(OmegaConf.create(record)))
+    return find_images(folder.path / "images") if plan.spec.input else {}
+
+
+def _compare(folder: RunFolder, record: Mapping[str, Any]) -> None:
+    """Refuse to resume an experiment that was started as another one or with other images."""
+    try:
+        started = OmegaConf.to_container(OmegaConf.load(folder.path / RECORD))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{folder.path / RECORD} cannot be read: {error}.") from error
+    if not isinstance(started, dict) or set(started) != set(record):
+        raise InputError(f"{folder.path / RECORD} is not the record of an experiment.")
+    changed = [key for key, value in record.items() if started[key] != value]
     if changed:
         raise ConfigurationError(
             f"{folder.path} was started with another {' and another '.join(changed)}: "
             f"{_plain(started, changed)} before, {_plain(record, changed)} now.",
             hint="Resume with what it was started with, or give another folder with output=...",
         )
-    return find_images(folder.path / "images") if plan.spec.input else {}
 
 
 def _plain(record: Mapping[Any, Any], keys: Sequence[str]) -> str:
@@ -218,7 +240,8 @@ def _results(plan: Plan, settings: Sequence[Setting]) -> list[dict[str, object]]
                     "level": "" if setting.level is None else setting.level,
                     "seed": config.seed,
                     "steps": 0 if config.outside else config.schedule.total_steps,
-                    "seconds": seconds[image_id],
+                    # What looking at a search took is in the seconds of its run: trace.csv has them without.
+                    "seconds": "" if plan.spec.trace else seconds[image_id],
                     **mse,
                     **scores,
                 }

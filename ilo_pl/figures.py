@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, object]
 Scale = Literal["linear", "log"]
+MAX_COLUMNS = 3
 
 
 class Panel(Spec):
@@ -87,9 +89,12 @@ def draw_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * len(panels), 3.8), layout="constrained")
+    lines = math.ceil(len(panels) / MAX_COLUMNS)
+    columns = math.ceil(len(panels) / lines)
+    figure = Figure(figsize=(4.6 * columns, 3.8 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    grid = figure.subplots(lines, columns, squeeze=False).flat
+    for axes, panel in zip(grid, panels, strict=False):
         for method, label in methods.items():
             rows = [row for row in tables[panel.table] if row["method"] == method]
             if rows:

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 from omegaconf import OmegaConf
 from pydantic import Field
 
-from ilo_pl.config import RunConfig, choices, config_dir, load_config, parse_override
+from ilo_pl.config import RunConfig, choices, config_dir, load_config
 from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.figures import Panel
 from ilo_pl.io import RunFolder
+from ilo_pl.overrides import parse_override
 from ilo_pl.specs import Number, Spec, Whole
 
 Keys = dict[str, Any]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -61,6 +61,38 @@ def run(
     Raises:
         IloError: something about the configuration, the input or the output cannot be used.
     """
+    folder, references, source, origin, task = _prepare(config)
+    if task is None:
+        _denoise(config, folder, source, origin, console, label)
+    else:
+        _search(config, folder, task, origin, [StageProgress(console, label), *callbacks])
+    scores = _scores(config, folder, source, references)
+    write_grid(folder, [row_of(folder, i, references.get(i)) for i in source.ids])
+    return scores
+
+
+def check(config: RunConfig) -> None:
+    """Find what is wrong with a run, without a trace.
+
+    Raises:
+        IloError: something about the configuration, the input or the output cannot be used.
+    """
+    _prepare(config)
+    with _quiet_lightning():
+        make_trainer(config.trainer, [])
+
+
+class _Ready(NamedTuple):
+    """A run that has been checked; a method outside the engine has no task."""
+
+    folder: RunFolder
+    references: Mapping[str, Path]
+    source: MeasurementSource
+    origin: Origin
+    task: InverseTask | None
+
+
+def _prepare(config: RunConfig) -> _Ready:
     files = _files(config)
     references = _references(config, files)
     folder = RunFolder(Path(config.output))
@@ -71,19 +103,11 @@ def run(
     for path in references.values():
         check_size(path, load_image(path).rgb, shape)
     source, origin = _source(config, files, shape)
-    needed = len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL
     if config.outside:
         config.outside.load()
-        folder.check(needed)
-        _write_config(config, folder)
-        _denoise(config, folder, source, origin, console, label)
-    else:
-        task = _task(config, generator, source)
-        folder.check(needed)
-        _search(config, folder, task, origin, [StageProgress(console, label), *callbacks])
-    scores = _scores(config, folder, source, references)
-    write_grid(folder, [row_of(folder, i, references.get(i)) for i in source.ids])
-    return scores
+    task = None if config.outside else _task(config, generator, source)
+    folder.check(bytes_needed=len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL)
+    return _Ready(folder, references, source, origin, task)
 
 
 def _task(config: RunConfig, generator: SplitGenerator, source: MeasurementSource) -> InverseTask:
@@ -125,6 +149,7 @@ def _denoise(
     label: str,
 ) -> None:
     """Run the method outside the engine, with a line that says where it is."""
+    _write_config(config, folder)
     with console.status("") as status:
         denoise(
             folder,

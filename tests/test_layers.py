@@ -13,7 +13,7 @@ ROOT = Path(ilo_pl.__file__).parent
 # A module may import from its own row and from the rows above it.
 ROWS = [
     ["errors", "rng"],
-    ["specs"],
+    ["specs", "overrides"],
     ["generators", "operators", "constraints"],
     ["safe_pickle"],
     ["classifiers"],
