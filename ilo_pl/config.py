@@ -24,6 +24,13 @@ from ilo_pl.overrides import parse_override
 from ilo_pl.schedule import Schedule, Stage
 from ilo_pl.specs import Spec
 
+def _below(value: float | None, limit: float, then: Any, otherwise: Any) -> Any:
+    """Choose for a number below a limit, or otherwise; in YAML ``${below:${key},limit,then,otherwise}``."""
+    return then if value is not None and value < limit else otherwise
+
+
+OmegaConf.register_new_resolver("below", _below, replace=True)
+
 GROUPS = ("generator", "operator", "noise", "task", "method", "trainer")
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
