@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ilo_pl import ILOInversion, InverseTask, Mask, Schedule, Stage, TinyGenerator, load_method, rng
-from ilo_pl.config import choices
+from ilo_pl.config import choices, load_config
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.operators import Identity
 from ilo_pl.stage import one_cycle_drop
@@ -134,3 +134,24 @@ def test_every_method_fits_the_default_generator_and_takes_its_steps(
 ) -> None:
     schedule = load_method(name).resolve(real)
     assert schedule.total_steps == (100 if name == "pulse" else 200)
+
+
+@pytest.mark.parametrize(
+    ("keys", "splits"),
+    [
+        (["operator.fraction=0.01"], [0, 2, 3, 4]),
+        (["operator.fraction=0.03"], [0, 3, 4, 5]),
+        (["operator.fraction=null", "operator.box=[0,0,9,9]"], [0, 3, 4, 5]),
+    ],
+)
+def test_sparse_inpainting_walks_shallower_layers(keys: list[str], splits: list[int]) -> None:
+    made = load_config(["task=random_inpainting", "input=a", "output=b", *keys])
+    assert [stage.split for stage in made.schedule.stages] == splits
+
+
+def test_a_method_differs_by_task_only_when_the_task_is_named() -> None:
+    plain, masked = (load_method("csgm_lpips", task).stages[0] for task in (None, "inpainting"))
+    assert (plain.losses["lpips"], plain.losses["lpips_superimposed"]) == (1, 0)
+    assert (masked.losses["lpips"], masked.losses["lpips_superimposed"]) == (0, 1)
+    assert load_method("ilo", "denoising").stages[1].sna == "measured"
+    assert load_method("ilo").stages[1].sna == 0
