@@ -18,7 +18,7 @@ ROWS = [
     ["safe_pickle"],
     ["classifiers"],
     ["losses", "theory"],
-    ["schedule"],
+    ["schedule", "rates", "columns"],
     ["point"],
     ["io", "measurements", "tables"],
     ["task"],

@@ -1,0 +1,64 @@
+"""Schedules from method files, in which every key is one value or a column of one per stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ilo_pl.errors import ConfigurationError
+from ilo_pl.schedule import Schedule, Stage
+
+
+def schedule_from_columns(method: Mapping[str, Any]) -> Schedule:
+    """Build a schedule from a method file, where every key is one value or a list of one per stage.
+
+    Raises:
+        ConfigurationError: a list has another length than ``splits``, or a value cannot be used.
+    """
+    if "outside" in method:
+        raise ConfigurationError(
+            f"The method {method['name']!r} is outside the engine: no schedule."
+        )
+    columns = {key: value for key, value in method.items() if key != "name"}
+    splits = columns.pop("splits", None)
+    if not isinstance(splits, Sequence) or isinstance(splits, str) or not splits:
+        raise ConfigurationError(
+            f"method.splits = {splits!r}; give a list of splits, for example [0,1,2,3]."
+        )
+    common = {k: columns.pop(k) for k in Schedule.model_fields if k != "stages" and k in columns}
+    columns["split"] = list(splits)
+    try:
+        stages = tuple(Stage(**_stage_columns(columns, i, len(splits))) for i in range(len(splits)))
+        return Schedule(stages=stages, **common)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"The method cannot be used. {error.what}", choices=error.choices, hint=error.hint
+        ) from None
+
+
+def _stage_columns(columns: Mapping[str, Any], i: int, count: int) -> dict[str, Any]:
+    """Return one stage's keys. A single radius holds from the second stage on."""
+    picked = _pick(columns, i, count, "")
+    radii = columns.get("radii")
+    if i == 0 and count > 1 and isinstance(radii, Mapping) and isinstance(picked["radii"], dict):
+        for kind in ("hidden", "latents", "noises"):
+            if isinstance(radii.get(kind), (int, float)) and radii[kind] >= 0:
+                picked["radii"][kind] = None
+    return picked
+
+
+def _pick(columns: Mapping[str, Any], i: int, count: int, prefix: str) -> dict[str, Any]:
+    picked = {}
+    for key, value in columns.items():
+        if isinstance(value, Mapping):
+            picked[key] = _pick(value, i, count, f"{prefix}{key}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            if len(value) != count:
+                raise ConfigurationError(
+                    f"method.{prefix}{key} = {list(value)} has {len(value)} values for {count} stages.",
+                    hint="Give one value, or one for each of method.splits.",
+                )
+            picked[key] = value[i]
+        else:
+            picked[key] = value
+    return picked
