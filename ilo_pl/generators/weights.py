@@ -1,6 +1,7 @@
-"""Weights that the package ships, each with its sha256, source and licence.
+"""Registered weights, each with its source and licence: those in the package, and those elsewhere.
 
-Only safetensors files are read here: they hold tensors and nothing that could be executed.
+Only safetensors files are read here: they hold tensors and nothing that could be executed. Files elsewhere
+are used only after their sha256 was found to be the registered one.
 """
 
 from __future__ import annotations
@@ -20,13 +21,23 @@ from ilo_pl.errors import WeightsError, unknown
 
 @dataclass(frozen=True)
 class WeightsEntry:
-    """One line of the registry: a file with its fingerprint and where it comes from."""
+    """One line of the registry: a file with its fingerprint and where it comes from.
+
+    Args:
+        name: how it is called.
+        file: its file name, in the package or in the cache.
+        source: who publishes it, in words.
+        licence: its licence.
+        sha256: its fingerprint; empty where it is not known, and such a file is never downloaded.
+        url: the publisher's address; empty for files in the package.
+    """
 
     name: str
     file: str
-    sha256: str
     source: str
     licence: str
+    sha256: str = ""
+    url: str = ""
 
 
 def registry() -> dict[str, WeightsEntry]:
@@ -39,6 +50,28 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file as lower-case hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def locate(file: Path) -> Path:
+    """Return the path of a weights file given by its path or by its name in the registry.
+
+    Raises:
+        WeightsError: there is no such file and no such name, or the file cannot be had.
+    """
+    try:
+        if file.exists():
+            return file
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read: {error.strerror}.") from None
+    entry = registry().get(str(file))
+    if entry is None or not entry.url:
+        names = [e.name for e in registry().values() if e.url]
+        raise WeightsError(
+            f"There is no file {file}.", choices=names, hint="Give a path or one of these names."
+        )
+    from ilo_pl.generators.download import fetch
+
+    return fetch(entry)
 
 
 def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
