@@ -104,6 +104,29 @@ def render(latents: Path, output: Path, weights: Path | None) -> None:
 
 
 @cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--licence", default="unknown", help="Licence of the weights, kept in the file.")
+def convert(file: Path, output: Path, licence: str) -> None:
+    """Turn a StyleGAN2 of NVIDIA's or rosinality's code into OUTPUT.safetensors.
+
+    FILE is a path or a registered name. Nothing that the file holds is run.
+    """
+    from ilo_pl.generators.convert import convert_stylegan2
+    from ilo_pl.io import atomic
+
+    if output.suffix.lower() != ".safetensors":
+        raise click.BadParameter("must end in .safetensors", param_hint="OUTPUT")
+    converted = convert_stylegan2(file, licence)
+    with atomic(output) as temporary:
+        converted.save(temporary)
+    table = Table(show_header=False, box=None)
+    for key, value in converted.found.items():
+        table.add_row(key, escape(value))
+    Console().print(table)
+
+
+@cli.command()
 @click.argument("overrides", nargs=-1, metavar="output=DIR [key=value ...]")
 def theory(overrides: tuple[str, ...]) -> None:
     """Evaluate the paper's bounds and estimate gamma of random matrices.

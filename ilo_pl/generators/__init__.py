@@ -10,8 +10,16 @@ from ilo_pl.generators.base import Split, SplitGenerator, State
 from ilo_pl.generators.mobilestylegan import MobileStyleGAN
 from ilo_pl.generators.tiny import TinyGenerator
 
+
+def _stylegan2(weights: Path | None, seed: int) -> SplitGenerator:
+    from ilo_pl.generators.stylegan2 import StyleGAN2
+
+    return StyleGAN2.pretrained(weights)
+
+
 GENERATORS: dict[str, Callable[[Path | None, int], SplitGenerator]] = {
     "mobilestylegan_ffhq": lambda weights, seed: MobileStyleGAN.pretrained(weights),
+    "stylegan2": _stylegan2,
     "tiny": lambda weights, seed: TinyGenerator(seed).freeze(),
 }
 
