@@ -89,7 +89,8 @@ def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
 @click.option(
     "--weights", type=click.Path(path_type=Path), help="A copy of the generator's weights."
 )
-def render(latents: Path, output: Path, weights: Path | None) -> None:
+@click.option("--generator", "name", help="A generator of your own, module:function.")
+def render(latents: Path, output: Path, weights: Path | None, name: str | None) -> None:
     """Generate the image of a latents file again: LATENTS.safetensors OUTPUT.png."""
     from ilo_pl.generators import make_generator
     from ilo_pl.io import RunFolder, load_point
@@ -98,7 +99,8 @@ def render(latents: Path, output: Path, weights: Path | None) -> None:
     if output.suffix.lower() != ".png":
         raise click.BadParameter("must end in .png", param_hint="OUTPUT")
     point, about = load_point(latents)
-    generator = make_generator(about["generator"], weights)
+    # What the file names is never imported, what the user names may be.
+    generator = make_generator(name or about["generator"], weights, imports=name is not None)
     image = render_point(generator, point, about["space"])[0]
     RunFolder(output.parent).write_image(".", output.stem, image)
 
@@ -124,6 +126,24 @@ def convert(file: Path, output: Path, licence: str) -> None:
     for key, value in converted.found.items():
         table.add_row(key, escape(value))
     Console().print(table)
+
+
+@cli.command(name="check-generator")
+@click.argument("name", metavar="NAME_OR_MODULE:FUNCTION")
+@click.option("--weights", type=click.Path(path_type=Path), help="The generator's weights.")
+@click.pass_context
+def check_generator(context: click.Context, name: str, weights: Path | None) -> None:
+    """Test whether a generator keeps the contract of docs/generators.md; ends with 1 if it does not."""
+    from ilo_pl.generators import check, make_generator
+
+    generator = make_generator(name, weights, imports=True)
+    console, failed = Console(), False
+    for result in check.check_generator(generator):
+        word = "[green]pass[/]" if result.passed else "[bold red]FAIL[/]"
+        problem = f": {escape(result.problem)}" if result.problem else ""
+        console.print(f"{word} {result.name}{problem}", highlight=False, soft_wrap=True)
+        failed |= not result.passed
+    context.exit(1 if failed else 0)
 
 
 @cli.command()
@@ -176,7 +196,7 @@ def main() -> None:
     """Run the command; a user's mistake ends with a message and status 2, never with a traceback."""
     errors = Console(stderr=True, soft_wrap=True)
     try:
-        cli(standalone_mode=False)
+        status = cli(standalone_mode=False)
     except IloError as error:
         errors.print("[bold red]error:[/]", escape(str(error)))
         sys.exit(2)
@@ -187,3 +207,5 @@ def main() -> None:
         # Lightning turns Ctrl-C and SIGTERM into an exit of its own.
         errors.print("stopped before the end")
         sys.exit(130)
+    if status:
+        sys.exit(status)

@@ -98,7 +98,8 @@ def _prepare(config: RunConfig) -> _Ready:
     folder = RunFolder(Path(config.output))
     folder.check()
     weights = Path(config.generator.weights) if config.generator.weights else None
-    generator = make_generator(config.generator.name, weights, config.generator.seed)
+    name, seed = config.generator.name, config.generator.seed
+    generator = make_generator(name, weights, seed, imports=True)
     shape = generator.image_shape
     for path in references.values():
         check_size(path, load_image(path).rgb, shape)

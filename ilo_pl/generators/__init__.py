@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ilo_pl.errors import unknown
+from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.generators.base import Split, SplitGenerator, State
 from ilo_pl.generators.mobilestylegan import MobileStyleGAN
+from ilo_pl.generators.sequential import SequentialGenerator
 from ilo_pl.generators.tiny import TinyGenerator
+
+Maker = Callable[[Path | None, int], SplitGenerator]
 
 
 def _stylegan2(weights: Path | None, seed: int) -> SplitGenerator:
@@ -17,33 +22,74 @@ def _stylegan2(weights: Path | None, seed: int) -> SplitGenerator:
     return StyleGAN2.pretrained(weights)
 
 
-GENERATORS: dict[str, Callable[[Path | None, int], SplitGenerator]] = {
+def _biggan_deep(weights: Path | None, seed: int) -> SplitGenerator:
+    from ilo_pl.generators.biggan import BigGANDeep
+
+    return BigGANDeep.pretrained(weights)
+
+
+GENERATORS: dict[str, Maker] = {
+    "biggan_deep": _biggan_deep,
     "mobilestylegan_ffhq": lambda weights, seed: MobileStyleGAN.pretrained(weights),
     "stylegan2": _stylegan2,
     "tiny": lambda weights, seed: TinyGenerator(seed).freeze(),
 }
 
 
-def make_generator(name: str, weights: Path | None = None, seed: int = 0) -> SplitGenerator:
+def make_generator(
+    name: str, weights: Path | None = None, seed: int = 0, *, imports: bool = False
+) -> SplitGenerator:
     """Return a registered generator, frozen.
 
     Args:
-        name: a key of :data:`GENERATORS`.
+        name: a key of :data:`GENERATORS`, or with ``imports`` also ``module:function``, a function of
+            yours that takes weights and seed and returns a generator.
         weights: path of its weights; those in the package by default.
         seed: seed of generators with random weights.
+        imports: whether ``name`` was typed by the user, so that code it names may be imported; a name
+            that was read from a file of results must not be.
 
     Raises:
         ConfigurationError: there is no such generator.
         WeightsError: the weights cannot be used.
     """
+    if ":" in name and imports:
+        return _imported(name)(weights, seed).freeze()
     if name not in GENERATORS:
         raise unknown("generator", name, GENERATORS)
     return GENERATORS[name](weights, seed)
 
 
+def _imported(name: str) -> Maker:
+    """Find ``module:function``, in the working directory too."""
+    module, _, function = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        maker = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(
+            f"The generator {name} cannot be imported: {error}.",
+            hint="Give module:function; the module lies in the working directory or is installed.",
+        ) from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+
+    def make(weights: Path | None, seed: int) -> SplitGenerator:
+        made = maker(weights, seed)
+        if not isinstance(made, SplitGenerator):
+            raise ConfigurationError(
+                f"{name} returned a {type(made).__name__}, not a SplitGenerator.",
+                hint="SequentialGenerator makes one of a list of modules.",
+            )
+        return made
+
+    return make
+
+
 __all__ = [
     "GENERATORS",
     "MobileStyleGAN",
+    "SequentialGenerator",
     "Split",
     "SplitGenerator",
     "State",
