@@ -78,7 +78,7 @@ def check(config: RunConfig) -> None:
         IloError: something about the configuration, the input or the output cannot be used.
     """
     _prepare(config)
-    with _quiet_lightning():
+    with quiet_lightning():
         make_trainer(config.trainer, [])
 
 
@@ -134,7 +134,7 @@ def _search(
     module = ILOInversion(task, compile=config.compile, keep_results=False)
     watch = Stopwatch()
     writer = ResultWriter(folder, config.generator.name, origin, config.save_measurements)
-    with _quiet_lightning():
+    with quiet_lightning():
         trainer = make_trainer(config.trainer, [watch, writer, *callbacks])
         _write_config(config, folder)
         trainer.fit(module)
@@ -271,7 +271,7 @@ def choose_precision(config: TrainerConfig) -> Precision:
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Silence what Lightning says about itself; what concerns the run is said by the command."""
     # The second one reports, when something is compiled, that there is no CUDA.
     loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "torch.utils.cpp_extension")]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ilo_pl import ILOInversion, InverseTask, Mask, load_method
@@ -183,3 +184,24 @@ def test_check_generator_command(
 def test_a_name_from_a_file_is_never_imported() -> None:
     with pytest.raises(ConfigurationError, match="no generator 'os:abort'"):
         make_generator("os:abort")
+
+
+def test_a_generator_of_ones_own_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_generator.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    picture = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)).mul(255).byte().numpy()
+    Image.fromarray(picture).convert("RGB").save("photo.png")
+    run = ["invert", "input=photo.png", "output=out", "task=random_inpainting", "method=ilo"]
+    run += ["method.splits=[0,1]", "method.steps=2", "method.free_noises=0"]
+    run += ["generator=custom", "trainer.precision=32-true"]
+    assert command(monkeypatch, *run) == 2
+    assert "generator.name" in capsys.readouterr().err
+    assert command(monkeypatch, *run, "generator.name=own_generator:make") == 0
+    latents = "out/latents/photo.safetensors"
+    assert command(monkeypatch, "render", latents, "again.png") == 2
+    own = ["--generator", "own_generator:make"]
+    assert command(monkeypatch, "render", latents, "again.png", *own) == 0
+    again = Image.open("again.png").convert("RGB").tobytes()
+    assert again == Image.open("out/reconstructions/photo.png").convert("RGB").tobytes()
