@@ -180,7 +180,9 @@ def rosinality_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return theirs
 
 
-def write_rosinality(path: Path, state: dict[str, Tensor], *, average: bool = True) -> Path:
+def write_rosinality(
+    path: Path, state: dict[str, Tensor], *, average: bool = True, zipped: bool = True
+) -> Path:
     """Write a training checkpoint, with its command line and optimiser."""
     content: dict[str, Any] = {
         "g_ema": rosinality_state(state),
@@ -189,5 +191,5 @@ def write_rosinality(path: Path, state: dict[str, Tensor], *, average: bool = Tr
     }
     if average:
         content["latent_avg"] = state["mapping.w_avg"]
-    torch.save(content, path)
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
     return path

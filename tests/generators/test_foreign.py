@@ -64,11 +64,17 @@ def test_nvidias_clamp_is_kept(
     assert all(layer.clamp == 0.5 for layer in loaded.layers)
 
 
-@pytest.mark.parametrize("average", [True, False])
+@pytest.mark.parametrize(("average", "zipped"), [(True, True), (False, False)])
 def test_rosinalitys_checkpoint_gives_the_same_image(
-    network: StyleGAN2, published: dict[str, Tensor], z: Tensor, tmp_path: Path, average: bool
+    network: StyleGAN2,
+    published: dict[str, Tensor],
+    z: Tensor,
+    tmp_path: Path,
+    average: bool,
+    zipped: bool,
 ) -> None:
-    loaded = StyleGAN2.pretrained(write_rosinality(tmp_path / "r.pt", published, average=average))
+    path = write_rosinality(tmp_path / "r.pt", published, average=average, zipped=zipped)
+    loaded = StyleGAN2.pretrained(path)
     torch.testing.assert_close(loaded(z), network(z), atol=1e-4, rtol=0)
     tolerance = 0 if average else 0.05
     torch.testing.assert_close(loaded.mapping.w_avg, network.mapping.w_avg, atol=tolerance, rtol=0)
