@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -63,16 +64,19 @@ def make_generator(
 def _imported(name: str) -> Maker:
     """Find ``module:function``, in the working directory too."""
     module, _, function = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
         maker = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+        inspect.signature(maker).bind(None, 0)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"The generator {name} cannot be imported: {error}.",
-            hint="Give module:function; the module lies in the working directory or is installed.",
+            f"The generator {name} cannot be used: {error}.",
+            hint="Give module:function of a function of weights and seed; the module lies in the working "
+            "directory or is installed.",
         ) from error
     finally:
-        sys.path.remove(str(Path.cwd()))
+        sys.path.remove(here)
 
     def make(weights: Path | None, seed: int) -> SplitGenerator:
         made = maker(weights, seed)

@@ -247,16 +247,20 @@ def _architecture(
     state: MappingType[str, Tensor], path: Path
 ) -> tuple[int, tuple[int, ...], int, int]:
     """Read resolution, channels, latent dimension and mapping depth off a state dictionary."""
-    sizes = [s for s in (2**i for i in range(2, 11)) if f"synthesis.b{s}.conv1.weight" in state]
+    known = [2**i for i in range(2, 11)]
+    weights = [state.get(f"synthesis.b{s}.conv1.weight") for s in known]
+    found = [w for w in weights if w is not None and w.ndim == 4]
     layers = sum(1 for name in state if name.startswith("mapping.fc") and name.endswith("weight"))
-    weights = [state[f"synthesis.b{s}.conv1.weight"] for s in sizes]
-    if len(sizes) < 4 or not layers or any(w.ndim != 4 for w in weights):
+    first = state.get("mapping.fc0.weight")
+    # Blocks follow each other from 4 x 4 on.
+    whole = all(w is not None for w in weights[: len(found)])
+    if not whole or len(found) < 4 or first is None or first.ndim != 2 or not first.numel():
+        sizes = [s for s, w in zip(known, weights, strict=True) if w is not None]
         raise WeightsError(
             f"{path} is not a StyleGAN2 generator of 32 x 32 to 1024 x 1024: it has {layers} mapping "
             f"layers and blocks of {sizes} pixels."
         )
-    dim = int(state["mapping.fc0.weight"].shape[0]) if "mapping.fc0.weight" in state else 0
-    return sizes[-1], tuple(len(w) for w in weights), dim, layers
+    return known[len(found) - 1], tuple(len(w) for w in found), len(first), layers
 
 
 def _check(

@@ -156,6 +156,19 @@ def broken_files(
         "classes": (network("c.pkl", {**published, "mapping.embed.weight": one}), "class"),
         "wrong shape": (network("t.pkl", thin), "synthesis.b8.conv0.bias has shape"),
         "not finite": (network("nan.pkl", lame), "not finite"),
+        "block missing": (
+            network("bm.pkl", {n: v for n, v in published.items() if ".b16." not in n}),
+            "blocks of \\[4, 8, 32, 64\\]",
+        ),
+        "clamp that is no number": (
+            network("cl.pkl", published, clamp="much"),
+            "unknown build",
+        ),
+        "names that are none": (checkpoint("nn.pt", {"g_ema": {1: one}}), "no averaged generator"),
+        "mapping missing": (
+            network("mm.pkl", {n: v for n, v in published.items() if ".fc" not in n}),
+            "0 mapping layers",
+        ),
         "stylegan1": (
             checkpoint("s1.pt", {"g_ema": {"generator.progression.0.conv1.weight": one}}),
             "StyleGAN \\(1\\)",

@@ -155,6 +155,9 @@ def make(weights, seed):
 def forgetful(weights, seed):
     return SequentialGenerator([nn.Unflatten(1, (1, 8, 8)), nn.Threshold(9, 0)], latent=64)
 
+def narrow():
+    return None
+
 def wrong(weights, seed):
     return nn.Linear(4, 4)
 """
@@ -172,8 +175,9 @@ def test_check_generator_command(
     assert "FAIL gradients reach every variable: split 0" in capsys.readouterr().out
     for name, message in (
         ("their_generators:wrong", "returned a Linear"),
-        ("their_generators:none", "cannot be imported"),
-        ("nowhere:make", "cannot be imported"),
+        ("their_generators:narrow", "too many positional arguments"),
+        ("their_generators:none", "cannot be used"),
+        ("nowhere:make", "cannot be used"),
         ("stylegan2", "generator.weights"),
         ("stylegam2", "Did you mean 'stylegan2'"),
     ):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ilo_pl import ILOInversion, InverseTask, Mask, Schedule
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.generators.stylegan2 import StyleGAN2, channels_by_size
+from ilo_pl.generators.stylegan2 import RESOLUTIONS, StyleGAN2, channels_by_size
 from ilo_pl.generators.stylegan2_layers import fir_kernel, fir_upsample, modulated_conv
 
 TAPS = np.array([1.0, 3.0, 3.0, 1.0])
@@ -149,6 +149,18 @@ def test_published_names_and_shapes() -> None:
     assert channels_by_size(256, 16384) == (512, 512, 512, 512, 256, 128, 64)
     with pytest.raises(ConfigurationError, match="2048"):
         StyleGAN2(2048, channels_by_size(2048))
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+def test_every_resolution(resolution: int) -> None:
+    network = StyleGAN2.random(
+        resolution, channel_base=4096, channel_max=4, dim=8, mapping_layers=1
+    )
+    # W+ of 1024 x 1024 has 18 styles, and two less for each halving.
+    halvings = int(np.log2(1024 // resolution))
+    assert network.num_slots == 18 - 2 * halvings
+    assert network.last == 9 - halvings
+    assert network(torch.zeros(1, 8)).shape == (1, 3, resolution, resolution)
 
 
 def test_splits_compose_bit_for_bit_and_need_the_skip(small: StyleGAN2) -> None:

@@ -36,12 +36,12 @@ def read_nvidia(path: Path) -> tuple[dict[str, Tensor], float | None, dict[str, 
         _check_architecture(path, modules, state)
         clamps = {m.state.get("conv_clamp") for m in modules.values() if "conv_clamp" in m.state}
         arguments = dict(generator.state.get("_init_kwargs", {}))
-    except (AttributeError, TypeError, KeyError, RecursionError) as error:
+        limits = {None if clamp is None else float(clamp) for clamp in clamps}
+    except (AttributeError, TypeError, KeyError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} holds a generator of unknown build: {error}.") from None
-    if len(clamps) > 1:
-        raise WeightsError(f"{path} clamps its layers to different values, {clamps}.")
-    clamp = clamps.pop() if clamps else None
-    return state, None if clamp is None else float(clamp), arguments
+    if len(limits) > 1:
+        raise WeightsError(f"{path} clamps its layers to different values, {limits}.")
+    return state, limits.pop() if limits else None, arguments
 
 
 def _modules(module: Persistent, prefix: str) -> Iterator[tuple[str, Persistent]]:

@@ -53,7 +53,7 @@ def read_rosinality(path: Path) -> tuple[dict[str, Tensor], None, dict[str, Any]
             hint="The file may be incomplete, or hold code.",
         ) from None
     theirs = content.get("g_ema") if isinstance(content, dict) else None
-    if not isinstance(theirs, Mapping):
+    if not isinstance(theirs, Mapping) or not all(isinstance(name, str) for name in theirs):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise WeightsError(
             f"{path} holds no averaged generator 'g_ema'; it holds {keys[:300] or 'nothing'}."
@@ -117,14 +117,14 @@ def _rename(name: str) -> str | None:
     ours: str | None = None
     if name == "input.input":
         ours = "synthesis.b4.const"
-    elif match := re.fullmatch(r"style\.([1-9]\d*)\.(weight|bias)", name):
+    elif match := re.fullmatch(r"style\.([1-9]\d?)\.(weight|bias)", name):
         ours = f"mapping.fc{int(match[1]) - 1}.{match[2]}"  # number 0 is PixelNorm
-    elif match := re.fullmatch(r"noises\.noise_(\d+)", name):
+    elif match := re.fullmatch(r"noises\.noise_(\d{1,2})", name):
         ours = f"{_layer(int(match[1]))}.noise_const"
-    elif match := re.fullmatch(r"(?:conv1|convs\.(\d+))\.(.+)", name):
+    elif match := re.fullmatch(r"(?:conv1|convs\.(\d{1,2}))\.(.+)", name):
         part = _CONV.get(match[2])
         ours = part and f"{_layer(0 if match[1] is None else int(match[1]) + 1)}.{part}"
-    elif match := re.fullmatch(r"(?:to_rgb1|to_rgbs\.(\d+))\.(.+)", name):
+    elif match := re.fullmatch(r"(?:to_rgb1|to_rgbs\.(\d))\.(.+)", name):
         part = _RGB.get(match[2])
         ours = part and f"synthesis.b{4 if match[1] is None else 2 ** (int(match[1]) + 3)}.{part}"
     return ours
