@@ -86,7 +86,7 @@ def published_loop(
             if geocross and latents.shape[1] > 1:
                 loss = loss + geocross * spread(latents)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward([loss])
             optimizer.step()
         latents = best[0]
         hidden = dict(zip(hidden, best[1:], strict=False))
