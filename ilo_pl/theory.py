@@ -4,14 +4,16 @@ The setting: G = G2 after G1, with G1 from R^k to R^p L1-Lipschitz and G2 from R
 norms Euclidean. The search is over the extended range G2(G1(B_2^k(r1)) + B_1^p(r2)), where r2 = delta / K:
 the l1 ball is 1/K of the accuracy delta that is asked for in the image.
 
-The bounds are derived here (docs/theory.md) in the way of Bora et al. 2017 (arXiv 1703.03208), whose Lemma
-4.1 counts the points of a net. What their proof hides in "Omega" is one factor, the argument ``constant``;
-with 1, bounds can be compared with each other and not read as numbers of measurements.
+The bounds are derived here, not quoted: docs/theory.md has the steps. They follow Bora et al. 2017 (arXiv
+1703.03208), who count the points of a net; that the l1 ball's net is enough takes generic chaining. What the
+proofs hide in "Omega" is one factor, the argument ``constant``; with 1, bounds can be compared with each
+other and not read as numbers of measurements.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,13 +73,14 @@ def l2_ball_log_cover(dimension: int, radius: float, scale: float) -> float:
 
 
 def l1_ball_log_cover(dimension: int, radius: float, scale: float) -> float:
-    """Return the log of a number of l2 balls of radius ``scale`` that cover an l1 ball (Maurey).
+    """Return the log of a number of l2 balls of radius ``scale`` that cover an l1 ball.
 
-    A point of the l1 ball is the mean of a random vertex +-r e_i (or 0); the average of s such draws is
-    r / sqrt(s) away on average, so s = ceil((r / scale)^2) draws come near enough, and there are at most
-    (2 d + 1)^s averages.
+    Maurey: a point of the l1 ball is the mean of a random vertex +-r e_i (or 0); the average of s such draws
+    is r / sqrt(s) away on average, so s = ceil((r / scale)^2) draws come near enough, and there are at most
+    (2 d + 1)^s averages. A wide ball is covered with fewer as a part of the l2 ball of its radius.
     """
-    return math.ceil((radius / scale) ** 2) * math.log(2 * dimension + 1)
+    maurey = math.ceil((radius / scale) ** 2) * math.log(2 * dimension + 1)
+    return min(maurey, l2_ball_log_cover(dimension, radius, scale))
 
 
 def ilo_log_cover(setting: Setting) -> tuple[float, float]:
@@ -88,7 +91,7 @@ def ilo_log_cover(setting: Setting) -> tuple[float, float]:
 
     Returns:
         What the range of G1 costs, about k log(L1 L2 r1 / delta), and what its dilation adds, about
-        (L2 / K)^2 log p.
+        (L2 / K)^2 log p, or p log(L2 / K) where that is less.
     """
     scale = setting.delta / (2 * setting.lipschitz2)
     within = l2_ball_log_cover(setting.k, setting.r1, scale / setting.lipschitz1)
@@ -111,10 +114,16 @@ def layer_log_cover(setting: Setting) -> float:
 
 
 def measurements_needed(log_cover: float, gamma: float, constant: float = 1.0) -> float:
-    """Return the number of Gaussian measurements for S-REC(gamma, delta) on a set with such a net.
+    """Return the number of Gaussian measurements for S-REC(gamma, delta) on a set of this module.
 
-    constant * log N / (1 - gamma)^2 (Bora et al. 2017, Lemma 4.1, where gamma = 1 - alpha); it holds but
-    for a probability of exp(-Omega((1 - gamma)^2 m)).
+    constant * log N / (1 - gamma)^2, but for a probability of exp(-Omega((1 - gamma)^2 m)). For a range
+    this is Lemma 4.1 of Bora et al. 2017 (where gamma = 1 - alpha). A net alone does not give it: what lies
+    between its points must not be stretched either, which docs/theory.md shows for these sets.
+
+    Args:
+        log_cover: log N, the log size of a delta-net.
+        gamma: constant of the condition.
+        constant: the factor that the proofs do not name.
     """
     return constant * log_cover / (1 - gamma) ** 2
 
@@ -138,7 +147,12 @@ def error_bound(
 
 
 def extended_range(
-    generator: SplitGenerator, split: int, radius: float, count: int, seed: int
+    generator: SplitGenerator,
+    split: int,
+    radius: float,
+    count: int,
+    seed: int,
+    nonzeros: int | None = None,
 ) -> Tensor:
     """Draw images of the extended range: G2(G1(z) + e) with e on the l1 sphere.
 
@@ -148,6 +162,8 @@ def extended_range(
         radius: l1 norm of e per scalar of the split state; 0 draws from the range itself.
         count: number of images.
         seed: seed of z and e.
+        nonzeros: number of scalars of e that are not 0; all of them by default. The fewer, the longer is e
+            in l2, up to its l1 norm at a vertex of the ball.
 
     Returns:
         ``(count, 3, H, W)``.
@@ -161,13 +177,15 @@ def extended_range(
         for i, image_id in enumerate(ids):
             here = generator.splits[split]
             state = generator.run({}, styles[i : i + 1], noises, 0, split)
-            drawn = {
-                name: rng.normal(value.shape[1:], seed, [image_id], f"theory {name}")
-                for name, value in state.items()
-            }
-            total = sum(float(e.abs().sum()) for e in drawn.values())
-            for name, e in drawn.items():
-                state[name] = state[name] + e * (radius * here.numel / total)
+            e = rng.normal((here.numel,), seed, [image_id], "theory dilation")[0]
+            if nonzeros is not None:
+                kept = e.abs().topk(min(nonzeros, here.numel)).indices
+                e = torch.zeros_like(e).index_copy(0, kept, e[kept])
+            if radius:
+                e = e * (radius * here.numel / e.abs().sum())
+                pieces = e.split_with_sizes([value.numel() for value in state.values()])
+                for (name, value), piece in zip(list(state.items()), pieces, strict=True):
+                    state[name] = value + piece.view_as(value)
             rest = styles[i : i + 1, here.first_slot :]
             images.append(generator.run(state, rest, noises[here.first_noise :], split)["image"])
     return torch.cat(images)
@@ -181,12 +199,24 @@ def make_matrix(
 
 
 @torch.no_grad()
-def stretch(operator: LinearOperator, images: Tensor) -> Tensor:
-    """Return ||A (x - x')|| / ||x - x'|| of every pair of images ``(N, C, H, W)``: ``(N (N - 1) / 2,)``.
+def stretch(operator: LinearOperator, images: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return ||A_m (x - x')|| / ||x - x'|| of every pair of images, for several numbers m of measurements.
 
-    The least of them is an upper estimate of gamma (with delta = 0) on the set that the images come from:
+    The least of a row is an upper estimate of gamma (with delta = 0) on the set that the images come from:
     more pairs can only lower it.
+
+    Args:
+        operator: a matrix of :func:`make_matrix` with M rows. A_m is made of its first m rows, times
+            sqrt(M / m): a matrix of the same kind, so that all m share one application.
+        images: ``(N, C, H, W)``.
+        counts: the numbers m, at most M.
+
+    Returns:
+        float64 ``(len(counts), N (N - 1) / 2)``.
     """
-    measured = torch.cat([operator(image[None]) for image in images]).flatten(1).double()
-    flat = images.flatten(1).double()
-    return torch.pdist(measured) / torch.pdist(flat)
+    measured = torch.cat([operator(image[None]) for image in images]).double()
+    distances = torch.pdist(images.flatten(1).double())
+    rows = measured.shape[1]
+    return torch.stack(
+        [torch.pdist(measured[:, :m]) * math.sqrt(rows / m) / distances for m in counts]
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators import make_generator
 from ilo_pl.io import RunFolder
 from ilo_pl.specs import Spec
+from ilo_pl.tables import write_table
 from ilo_pl.theory import Matrix, Setting
 
 Count = Annotated[int, Field(ge=1)]
@@ -41,12 +40,16 @@ class TheoryConfig(Spec):
     K: float
     gamma: float
     constant: Annotated[float, Field(gt=0)]
+    representation: Annotated[float, Field(ge=0)]
+    noise: Annotated[float, Field(ge=0)]
+    slack: Annotated[float, Field(ge=0)]
     run: str | None
     generator: str
     matrices: tuple[Matrix, ...]
     counts: Annotated[tuple[Count, ...], Field(min_length=1)]
     split: Annotated[int, Field(ge=0)]
     radius: Annotated[float, Field(ge=0)]
+    nonzeros: Count
     images: Annotated[int, Field(ge=2)]
     trials: Count
     seed: Annotated[int, Field(ge=0)]
@@ -64,7 +67,7 @@ class Estimate:
 
     Args:
         matrix: kind of the matrix.
-        points: ``range`` or ``extended range``.
+        points: ``range``, ``extended range`` or ``extended range, sparse``.
         m: number of measurements.
         smallest, median, largest: of ||A d|| / ||d|| over pairs of images and draws of the matrix; the
             smallest estimates gamma.
@@ -92,15 +95,18 @@ def run_theory(overrides: Sequence[str], console: Console) -> None:
     folder = RunFolder(Path(config.output))
     folder.check()
     rows = bounds(config.setting, config.constant)
-    measured = ball_constants(config) if config.run else []
+    if config.run:
+        rows += [bound(name, s, config.constant) for name, s in run_settings(config)]
     estimates = estimate(config)
-    _write(folder, "bounds.csv", rows)
-    _write(folder, "gamma.csv", [vars(e) for e in estimates])
+    write_table(folder, "bounds.csv", rows)
+    write_table(folder, "gamma.csv", [vars(e) for e in estimates])
     _plot(folder, estimates)
     console.print(_table("Measurements needed, up to the unnamed constant", rows))
     console.print(_table("Empirical gamma", [vars(e) for e in estimates]))
-    for line in measured:
-        console.print(line, markup=False)
+    error = theory.error_bound(
+        config.representation, config.noise, config.slack, config.delta, config.gamma
+    )
+    console.print(f"With that many, the image found is within {error:.4g} of the true one (l2).")
     console.print(f"Written to {config.output}", markup=False)
 
 
@@ -126,34 +132,52 @@ def load_theory_config(overrides: Sequence[str]) -> TheoryConfig:
     return config
 
 
+def bound(what: str, setting: Setting, constant: float) -> dict[str, Any]:
+    """Return the row of ILO's bound in one setting."""
+    sizes = {"p": setting.p, "K": setting.K, "r2": setting.r2}
+    return _row(what, sizes, sum(theory.ilo_log_cover(setting)), setting.gamma, constant)
+
+
 def bounds(setting: Setting, constant: float) -> list[dict[str, Any]]:
     """Return the bounds for ILO at several K, for CSGM and for a free search of the layer (Remark 3)."""
-
-    def row(what: str, ball: float | str, log_cover: float) -> dict[str, Any]:
-        m = theory.measurements_needed(log_cover, setting.gamma, constant)
-        return {"search": what, "K": ball, "log_cover": log_cover, "m": m}
-
-    rows = [row("range (CSGM)", "", theory.csgm_log_cover(setting))]
-    for factor in (0.01, 0.1, 1.0, 10.0, 100.0):
-        scaled = replace(setting, K=setting.K * factor)
-        rows.append(row("extended range (ILO)", scaled.K, sum(theory.ilo_log_cover(scaled))))
-    rows.append(row("layer, unconstrained", "", theory.layer_log_cover(setting)))
-    return rows
+    csgm, layer = theory.csgm_log_cover(setting), theory.layer_log_cover(setting)
+    scaled = [replace(setting, K=setting.K * factor) for factor in (0.01, 0.1, 1.0, 10.0, 100.0)]
+    return [
+        _row("range (CSGM)", {}, csgm, setting.gamma, constant),
+        *(bound("extended range (ILO)", s, constant) for s in scaled),
+        _row("layer, unconstrained", {"p": setting.p}, layer, setting.gamma, constant),
+    ]
 
 
-def ball_constants(config: TheoryConfig) -> list[str]:
-    """Return K of each stage of a run, from its method's radii on the hidden variables."""
+def _row(
+    what: str, sizes: Points, log_cover: float, gamma: float, constant: float
+) -> dict[str, Any]:
+    needed = theory.measurements_needed(log_cover, gamma, constant)
+    empty = {"search": what, "p": "", "K": "", "r2": ""}
+    return {**empty, **sizes, "log_cover": log_cover, "m": needed}
+
+
+def run_settings(config: TheoryConfig) -> list[tuple[str, Setting]]:
+    """Return the setting of each stage of a run that has an l1 ball: p is its split's, K from its radius.
+
+    Raises:
+        ConfigurationError: there is no such run, or it has no l1 ball around hidden variables.
+    """
     run = load_run_config(Path(str(config.run)))
     generator = make_generator(run.generator.name, None, run.generator.seed)
-    lines = []
+    found = []
     for index, stage in enumerate(run.schedule.resolve(generator).stages):
-        radius = stage.radii.absolute("hidden", generator.splits[stage.split].numel)
+        p = generator.splits[stage.split].numel
+        radius = stage.radii.absolute("hidden", p)
         if stage.split > 0 and radius:
-            lines.append(
-                f"stage {index + 1} of {config.run}: split {stage.split}, r2 = {radius:.6g}, "
-                f"K = delta / r2 = {config.delta / radius:.3g}"
-            )
-    return lines or [f"{config.run} has no l1 ball around hidden variables, so that K = 0."]
+            setting = replace(config.setting, p=p, K=config.delta / radius)
+            found.append((f"stage {index + 1} of the run, split {stage.split}", setting))
+    if not found:
+        raise ConfigurationError(
+            f"The run {config.run} has no l1 ball around hidden variables, so that it has no K.",
+            hint="Give a run with radii, for example of method=ilo.",
+        )
+    return found
 
 
 def estimate(config: TheoryConfig) -> list[Estimate]:
@@ -162,15 +186,21 @@ def estimate(config: TheoryConfig) -> list[Estimate]:
     generator.split(config.split)
     shape = generator.image_shape
     estimates = []
-    for points, radius in (("range", 0.0), ("extended range", config.radius)):
-        images = theory.extended_range(generator, config.split, radius, config.images, config.seed)
+    for points, radius, nonzeros in (
+        ("range", 0.0, None),
+        ("extended range", config.radius, None),
+        ("extended range, sparse", config.radius, config.nonzeros),
+    ):
+        images = theory.extended_range(
+            generator, config.split, radius, config.images, config.seed, nonzeros
+        )
         for kind in config.matrices:
-            for m in config.counts:
-                matrices = (
-                    theory.make_matrix(kind, shape, m, config.seed + t)
-                    for t in range(config.trials)
-                )
-                found = np.concatenate([theory.stretch(a, images).numpy() for a in matrices])
+            matrices = (
+                theory.make_matrix(kind, shape, max(config.counts), config.seed + t)
+                for t in range(config.trials)
+            )
+            drawn = [theory.stretch(a, images, config.counts).numpy() for a in matrices]
+            for m, found in zip(config.counts, np.concatenate(drawn, axis=1), strict=True):
                 quantiles = (float(np.quantile(found, q)) for q in (0, 0.5, 1))
                 estimates.append(Estimate(kind, points, m, *quantiles))
     return estimates
@@ -185,7 +215,7 @@ def _plot(folder: RunFolder, estimates: Sequence[Estimate]) -> None:
     axis = figure.subplots()
     for matrix, points in dict.fromkeys((e.matrix, e.points) for e in estimates):
         line = [e for e in estimates if (e.matrix, e.points) == (matrix, points)]
-        dashes = "-" if points == "range" else "--"
+        dashes = {"range": "-", "extended range": "--"}.get(points, ":")
         axis.plot(
             [e.m for e in line], [e.smallest for e in line], dashes, label=f"{matrix}, {points}"
         )
@@ -195,14 +225,6 @@ def _plot(folder: RunFolder, estimates: Sequence[Estimate]) -> None:
     axis.axhline(1.0, color="0.7", linewidth=0.8)
     axis.legend()
     folder.write("gamma.png", lambda path: figure.savefig(path, format="png", dpi=120))
-
-
-def _write(folder: RunFolder, name: str, rows: Sequence[Points]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    folder.write_text(name, text.getvalue())
 
 
 def _table(title: str, rows: Sequence[Points]) -> Table:
