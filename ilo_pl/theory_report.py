@@ -45,14 +45,14 @@ class TheoryConfig(Spec):
     slack: Annotated[float, Field(ge=0)]
     run: str | None
     generator: str
-    matrices: tuple[Matrix, ...]
+    matrices: Annotated[tuple[Matrix, ...], Field(min_length=1)]
     counts: Annotated[tuple[Count, ...], Field(min_length=1)]
     split: Annotated[int, Field(ge=0)]
     radius: Annotated[float, Field(ge=0)]
     nonzeros: Count
     images: Annotated[int, Field(ge=2)]
     trials: Count
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
 
     @property
     def setting(self) -> Setting:
