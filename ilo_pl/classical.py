@@ -21,9 +21,9 @@ from ilo_pl.io import RunFolder
 from ilo_pl.measurements import Measurements, Origin
 from ilo_pl.measuring import OperatorSpec
 from ilo_pl.measuring.specs import IdentitySpec
-from ilo_pl.noise import EIGHT_BIT, GaussianNoise, NoiseSpec
+from ilo_pl.noise import GaussianNoise, NoiseSpec
 from ilo_pl.specs import Spec
-from ilo_pl.task import MeasurementSource
+from ilo_pl.task import GREY_LEVELS, MeasurementSource
 
 
 class OutsideMethod(Spec):
@@ -83,7 +83,7 @@ def bm3d(image: Tensor, sigma: float) -> Tensor:
         ConfigurationError: the package ``bm3d`` is not installed.
     """
     unit = ((image.double() + 1) / 2).permute(1, 2, 0).cpu().numpy()
-    clean = np.asarray(_package().bm3d_rgb(unit, sigma / (2 * EIGHT_BIT)))
+    clean = np.asarray(_package().bm3d_rgb(unit, sigma / (2 * GREY_LEVELS)))
     return torch.from_numpy(clean).permute(2, 0, 1).mul(2).sub(1).clamp(-1, 1).float()
 
 

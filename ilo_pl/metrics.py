@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +17,7 @@ from torchmetrics.functional.image import (
 
 from ilo_pl.io import RunFolder, load_image
 from ilo_pl.losses.perceptual import LPIPS_SIZE, load_lpips
+from ilo_pl.tables import write_table
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -82,10 +81,4 @@ def score_run(folder: RunFolder, references: Mapping[str, Path]) -> list[Scores]
 
 def write_scores(folder: RunFolder, scores: Sequence[DataclassInstance]) -> None:
     """Write ``metrics.csv``, one row for each of at least one score of the same kind."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [f.name for f in fields(scores[0])], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(s).items()} for s in scores
-    )
-    folder.write_text("metrics.csv", text.getvalue())
+    write_table(folder, "metrics.csv", [asdict(score) for score in scores])

@@ -13,9 +13,8 @@ from torch import Tensor
 from ilo_pl import rng
 from ilo_pl.errors import InputError
 from ilo_pl.specs import Number, Spec, Whole
+from ilo_pl.task import GREY_LEVELS
 
-# One grey level of an 8-bit picture is this part of [-1, 1].
-EIGHT_BIT = 127.5
 MAX_SIGMA = 1e6
 # float32 counts single photons up to here.
 MAX_PHOTONS = 2.0**24
@@ -66,7 +65,7 @@ class GaussianNoise(NoiseModel):
         """Return the measurements plus sigma / 127.5 times a standard normal number each."""
         if self.sigma == 0:
             return clean
-        return clean + self.sigma / EIGHT_BIT * rng.normal(clean.shape[1:], seed, ids, PURPOSE)
+        return clean + self.sigma / GREY_LEVELS * rng.normal(clean.shape[1:], seed, ids, PURPOSE)
 
 
 class PoissonNoise(NoiseModel):
@@ -82,7 +81,7 @@ class PoissonNoise(NoiseModel):
     @property
     def sigma(self) -> float:
         """Standard deviation at mid-grey, 255 sqrt(1 / (2 photons)) grey levels; black has none."""
-        return float(2 * EIGHT_BIT * (0.5 / self.photons) ** 0.5)
+        return float(2 * GREY_LEVELS * (0.5 / self.photons) ** 0.5)
 
     def apply(self, clean: Tensor, seed: int, ids: Sequence[str]) -> Tensor:
         """Return photon counts, scaled back to [-1, 1]; intensities below black count as black.
@@ -121,9 +120,7 @@ class SaltAndPepper(NoiseModel):
     def apply(self, clean: Tensor, seed: int, ids: Sequence[str]) -> Tensor:
         """Return the measurements with some of them replaced by -1 or 1."""
         places = (1, *clean.shape[2:]) if clean.ndim == 4 else tuple(clean.shape[1:])
-        draw = torch.stack(
-            [torch.rand(places, generator=rng.stream(seed, i, PURPOSE)) for i in ids]
-        )
+        draw = rng.uniform(places, seed, ids, PURPOSE)
         speck = torch.where(draw < self.share / 2, -1.0, 1.0)
         return torch.where(draw < self.share, speck, clean)
 

@@ -30,10 +30,9 @@ from ilo_pl.io import RunFolder, find_images, load_image
 from ilo_pl.measurements import SUFFIX, Origin, find_measurements
 from ilo_pl.measuring.specs import ClassifierSpec
 from ilo_pl.metrics import Scores, score_run
-from ilo_pl.noise import EIGHT_BIT
 from ilo_pl.operators import Classifier
 from ilo_pl.report import row_of, write_grid
-from ilo_pl.task import InMemory, InverseTask, MeasurementSource
+from ilo_pl.task import GREY_LEVELS, InMemory, InverseTask, MeasurementSource
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -119,7 +118,7 @@ def _task(config: RunConfig, generator: SplitGenerator, source: MeasurementSourc
         schedule=config.schedule,
         seed=config.seed,
         batch_size=config.batch_size,
-        noise_sigma=config.noise.sigma / EIGHT_BIT,
+        noise_sigma=config.noise.sigma / GREY_LEVELS,
     )
 
 
