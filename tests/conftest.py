@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from ilo_pl import ILOInversion, InverseTask, Mask, MobileStyleGAN, Schedule, TinyGenerator
+from ilo_pl import ILOInversion, InverseTask, Mask, MobileStyleGAN, Schedule, TinyGenerator, cli
 
 IDS = ("ann", "bob", "cyd", "dee")
 
@@ -72,3 +73,13 @@ def fit() -> Callable[..., ILOInversion]:
 def images(inversion: ILOInversion) -> Tensor:
     """Return the images of all results, in the order of their ids."""
     return torch.stack([inversion.results[i].image for i in sorted(inversion.results)])
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run ``ilo-pl`` with arguments and return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["ilo-pl", *arguments])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0

@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ilo_pl import TinyGenerator, cli, load_method
+from ilo_pl import TinyGenerator, load_method
 from ilo_pl.classical import bm3d
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.io import to_bytes
+from tests.conftest import command
 
 Run = Callable[..., tuple[int, str]]
 
@@ -38,13 +39,8 @@ def invert(
 ) -> Run:
     def call(*keys: str) -> tuple[int, str]:
         given = [f"input='{photo}'", f"reference='{photo}'", f"output={tmp_path}/out"]
-        command = ["ilo-pl", "invert", *given, "generator=tiny", "method=bm3d", *keys]
-        monkeypatch.setattr(sys, "argv", command)
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
+        fixed = ["invert", *given, "generator=tiny", "method=bm3d"]
+        status = command(monkeypatch, *fixed, *keys)
         return status, capsys.readouterr().err.replace("\n", " ")
 
     return call

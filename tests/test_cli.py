@@ -17,8 +17,9 @@ import torch
 import yaml
 from PIL import Image
 
-from ilo_pl import TinyGenerator, cli, config
+from ilo_pl import TinyGenerator, config
 from ilo_pl.io import to_bytes
+from tests.conftest import command
 
 Run = Callable[..., tuple[int, str, str]]
 FAST = ["method.splits=[0,1,3]", "method.steps=4", "method.free_noises=4"]
@@ -27,12 +28,7 @@ FAST = ["method.splits=[0,1,3]", "method.steps=4", "method.free_noises=4"]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ilo-pl", *arguments])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
+        status = command(monkeypatch, *arguments)
         out = capsys.readouterr()
         return status, out.out, out.err
 
@@ -400,9 +396,9 @@ def test_info_lists_what_can_be_chosen(run: Run) -> None:
 
 
 def test_the_installed_command_starts() -> None:
-    command = Path(sys.executable).with_name("ilo-pl")
+    installed = Path(sys.executable).with_name("ilo-pl")
     done = subprocess.run(
-        [command, "invert", "input=nowhere.png", "output=x"], capture_output=True, text=True, check=False,
+        [installed, "invert", "input=nowhere.png", "output=x"], capture_output=True, text=True, check=False,
         env={**os.environ, "COLUMNS": "200"},
     )  # fmt: skip
     assert done.returncode == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ilo_pl import ILOInversion, InverseTask, TinyGenerator, cli, experiment, load_method
+from ilo_pl import ILOInversion, InverseTask, TinyGenerator, experiment, load_method
 from ilo_pl.config import choices
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.figures import Panel, band
@@ -24,7 +23,7 @@ from ilo_pl.io import RunFolder, to_bytes
 from ilo_pl.metrics import Scores
 from ilo_pl.plan import load_experiment, make_plan
 from ilo_pl.trace import Trace
-from tests.conftest import IDS
+from tests.conftest import IDS, command
 
 Run = Callable[..., tuple[int, str]]
 FAST = ["generator=tiny", "method.splits=[0,1]", "method.steps=4", "method.free_noises=4"]
@@ -34,12 +33,7 @@ SWEEP = ["methods=[csgm,ilo]", "levels=[0.2,0.5]", *FAST]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["ilo-pl", "experiment", *arguments])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
+        status = command(monkeypatch, "experiment", *arguments)
         return status, capsys.readouterr().err.replace("\n", " ")
 
     return call

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +18,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ilo_pl import TinyGenerator, cli, theory
+from ilo_pl import TinyGenerator, theory
 from ilo_pl.config import load_config
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators import Split, SplitGenerator, State
 from ilo_pl.operators import DenseGaussian, PartialCirculant
+from tests.conftest import command
 
 SETTING = theory.Setting(
     k=10, p=1000, lipschitz1=2.0, lipschitz2=3.0, r1=5.0, delta=0.5, K=12.0, gamma=0.5
@@ -179,12 +179,7 @@ def test_settings_out_of_range(name: str, value: float) -> None:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["ilo-pl", "theory", *arguments])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+    return command(monkeypatch, "theory", *arguments)
 
 
 def test_the_command_writes_tables_and_a_plot(

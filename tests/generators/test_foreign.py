@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ilo_pl.cli import main
 from ilo_pl.errors import WeightsError
 from ilo_pl.generators import make_generator
 from ilo_pl.generators.foreign import read_checkpoint
 from ilo_pl.generators.stylegan2 import StyleGAN2
+from tests.conftest import command
 from tests.generators.foreign_files import rosinality_state, write_nvidia, write_rosinality
 
 
@@ -80,15 +80,6 @@ def test_rosinalitys_checkpoint_gives_the_same_image(
     torch.testing.assert_close(loaded.mapping.w_avg, network.mapping.w_avg, atol=tolerance, rtol=0)
 
 
-def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("sys.argv", ["ilo-pl", *arguments])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(str(stop.code))
-    return 0
-
-
 @pytest.mark.parametrize("foreign", ["nvidia", "rosinality"])
 def test_convert(
     network: StyleGAN2,
@@ -104,7 +95,7 @@ def test_convert(
     else:
         path = write_rosinality(tmp_path / "r.pt", published)
     out = tmp_path / "own.safetensors"
-    assert run_cli(monkeypatch, "convert", str(path), str(out), "--licence", "CC0") == 0
+    assert command(monkeypatch, "convert", str(path), str(out), "--licence", "CC0") == 0
     shown = capsys.readouterr().out
     assert "64 x 64" in shown and "4 layers of 32" in shown and "CC0" in shown
     own = read_checkpoint(out)
@@ -200,11 +191,11 @@ def test_what_is_no_stylegan2_is_refused(
         with pytest.raises(WeightsError, match=message):
             StyleGAN2.pretrained(path)
         out = tmp_path / "out.safetensors"
-        assert run_cli(monkeypatch, "convert", str(path), str(out)) == 2, name
+        assert command(monkeypatch, "convert", str(path), str(out)) == 2, name
         shown = capsys.readouterr()
         assert "error:" in shown.err and "Traceback" not in shown.err
         assert not out.exists()
-    assert run_cli(monkeypatch, "convert", str(path), "out.pt") == 2
+    assert command(monkeypatch, "convert", str(path), "out.pt") == 2
 
 
 class Reduce:

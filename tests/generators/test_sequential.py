@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ilo_pl import ILOInversion, InverseTask, Mask, load_method
-from ilo_pl.cli import main
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators import SequentialGenerator, TinyGenerator, make_generator
 from ilo_pl.generators.base import State
 from ilo_pl.generators.check import check_generator
+from tests.conftest import command
 
 
 def decoder() -> list[nn.Module]:
@@ -133,15 +133,6 @@ def test_the_checker_finds_what_is_broken(fault: str, failing: str) -> None:
     failed = [check.name for check in check_generator(Broken(fault)) if not check.passed]
     assert any(failing in name for name in failed), failed
     assert all(check.passed for check in check_generator(Broken("")))
-
-
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("sys.argv", ["ilo-pl", *arguments])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(str(stop.code))
-    return 0
 
 
 MODULE = """
