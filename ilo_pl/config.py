@@ -25,7 +25,7 @@ from ilo_pl.noise import NoiseSpec
 from ilo_pl.schedule import Schedule, Stage
 from ilo_pl.specs import Spec
 
-GROUPS = ("generator", "operator", "noise", "task", "method", "trainer")
+GROUPS = ("generator", "operator", "noise", "task", "method", "trainer", "logger")
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -48,14 +48,33 @@ class TrainerConfig(Spec):
 
     Args:
         accelerator: ``auto``, ``cpu``, ``gpu``, ``mps``.
-        devices: how many.
+        devices: how many on each machine, each with a process of its own.
+        num_nodes: how many machines.
         precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``: bf16-mixed where the device
             computes in it natively, else 32-true.
+        checkpoint_minutes, checkpoint_steps: time and gradient steps between checkpoints.
     """
 
     accelerator: str = "auto"
     devices: Annotated[int, Field(ge=1)] = 1
+    num_nodes: Annotated[int, Field(ge=1)] = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = 10
+    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+
+
+class LoggerConfig(Spec):
+    """Which Lightning logger.
+
+    Args:
+        name: its name.
+        project: how its server groups runs.
+        uri: its server.
+    """
+
+    name: Literal["csv", "tensorboard", "wandb", "mlflow", "none"] = "csv"
+    project: str = "ilo_pl"
+    uri: str | None = None
 
 
 class RunConfig(Spec):
@@ -63,6 +82,8 @@ class RunConfig(Spec):
 
     input: Annotated[str, Field(min_length=1)] | None = None
     output: Annotated[str, Field(min_length=1)]
+    resume: bool = False
+    allow_changes: bool = False
     reference: Annotated[str, Field(min_length=1)] | None = None
     simulate: bool = True
     save_measurements: bool | Literal["auto"] = "auto"
@@ -76,6 +97,7 @@ class RunConfig(Spec):
     noise: NoiseSpec
     method: dict[str, Any]
     trainer: TrainerConfig
+    logger: LoggerConfig = LoggerConfig()
 
     @property
     def schedule(self) -> Schedule:

@@ -19,7 +19,7 @@ from ilo_pl.demo import portrait
 from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.figures import draw_figure
 from ilo_pl.generators import SplitGenerator, make_generator
-from ilo_pl.io import RunFolder, find_images, load_image, to_bytes
+from ilo_pl.io import RunFolder, find_images, image_size, load_image, to_bytes
 from ilo_pl.metrics import Scorer, Scores
 from ilo_pl.plan import Plan, Setting
 from ilo_pl.report import write_grid
@@ -131,7 +131,7 @@ def _prepare(plan: Plan, folder: RunFolder, generator: SplitGenerator) -> dict[s
     if not path.exists():
         folder.check()
         for file in files.values():
-            check_size(file, load_image(file).rgb, generator.image_shape)
+            check_size(file, image_size(file), generator.image_shape)
         if plan.spec.input:
             _write_images(plan, folder, generator, files)
         folder.write_text(RECORD, OmegaConf.to_yaml(OmegaConf.create(record)))

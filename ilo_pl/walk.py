@@ -38,6 +38,7 @@ class StageRecord:
         loss: measurement loss of each image under the last stage's weights, ``(B,)``.
         reencoding: RMS distance per scalar that re-encoding this solution cost each image, ``(B,)``,
             or ``None`` when it was not re-encoded.
+        faults: how often the search's loss was not finite, for each image ``(B,)``.
     """
 
     stage: int
@@ -46,12 +47,18 @@ class StageRecord:
     image: Tensor
     loss: Tensor
     reencoding: Tensor | None = None
+    faults: Tensor | None = None
 
     def select(self, i: int) -> StageRecord:
         """Return the record of one image of the batch."""
         cost = None if self.reencoding is None else self.reencoding[i : i + 1]
+        faults = None if self.faults is None else self.faults[i : i + 1]
         return replace(
-            self, image=self.image[i : i + 1], loss=self.loss[i : i + 1], reencoding=cost
+            self,
+            image=self.image[i : i + 1],
+            loss=self.loss[i : i + 1],
+            reencoding=cost,
+            faults=faults,
         )
 
 
@@ -141,7 +148,14 @@ class Walk:
             loss = self._judge(image, point.latents)[0]
         phase = self.phases[self.phase]
         self.records.append(
-            StageRecord(phase.stage, phase.round, point.split, to_bytes(image).cpu(), loss.cpu())
+            StageRecord(
+                phase.stage,
+                phase.round,
+                point.split,
+                to_bytes(image).cpu(),
+                loss.cpu(),
+                faults=self.stage.faults.cpu().clone(),
+            )
         )
         self._keep(phase.stage, point, loss)
         return point, self.stage.centre.point()

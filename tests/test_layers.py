@@ -26,7 +26,7 @@ ROWS = [
     ["stage"],
     ["walk", "acceleration", "allocator"],
     ["reconstruction"],
-    ["inversion", "callbacks"],
+    ["strategies", "checkpointing", "inversion", "callbacks"],
     ["measuring"],
     ["noise"],
     ["data", "classical"],
@@ -34,11 +34,14 @@ ROWS = [
     ["metrics"],
     ["report"],
     ["guidance"],
+    ["trainers", "ledger"],
+    ["search"],
     ["runner"],
     ["theory_report"],
     ["figures", "trace"],
     ["plan"],
     ["demo", "experiment", "cli"],
+    ["__main__"],
 ]
 
 
