@@ -7,7 +7,6 @@ any of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,46 +19,13 @@ from ilo_pl.allocator import keep_freed_memory
 from ilo_pl.callbacks.results import ResultCallback
 from ilo_pl.callbacks.stage_switch import StageSwitch
 from ilo_pl.errors import TrainerError
-from ilo_pl.point import render
-from ilo_pl.reconstruction import Reconstruction
+from ilo_pl.positions import Positions
+from ilo_pl.reconstruction import Reconstruction, reconstructions
 from ilo_pl.schedule import Phase
 from ilo_pl.stage import Engine, SearchStage
 from ilo_pl.strategies import ILOStrategy
 from ilo_pl.task import InverseTask
 from ilo_pl.walk import Walk
-
-
-class Positions:
-    """The steps of an epoch as Lightning wants to see them: a sized, stateful iterable of numbers.
-
-    The tensors of a step live in the module, so the position does too.
-
-    Args:
-        module: the inversion whose steps these are.
-    """
-
-    def __init__(self, module: ILOInversion) -> None:
-        self._module = module
-
-    def __len__(self) -> int:
-        return self._module.task.schedule.total_steps
-
-    def __iter__(self) -> Iterator[int]:
-        # A checkpoint of a unit's last step, taken before the switch, resumes with the next unit: the
-        # switch follows in on_train_start, after this.
-        return iter(range(self._module.step % len(self), len(self)))
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the module's position, for a checkpoint."""
-        return {"step": self._module.step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Check that the module, which is restored first, is where the loader was."""
-        if state["step"] != self._module.step:
-            raise TrainerError(
-                f"The checkpoint's loader is at step {state['step']} and its module at step "
-                f"{self._module.step}: the checkpoint is damaged."
-            )
 
 
 class ILOInversion(pl.LightningModule):
@@ -177,7 +143,7 @@ class ILOInversion(pl.LightningModule):
 
     def on_after_backward(self) -> None:
         """Keep what is not finite in one image away from the others, then begin the update."""
-        self.walk.stage.isolate()
+        self.walk.stage.guard.isolate(self.walk.stage.parameters())
         self.updating = True
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -186,7 +152,6 @@ class ILOInversion(pl.LightningModule):
         before = stage.variables()
         super().optimizer_step(*args, **kwargs)
         stage.settle(before)
-        stage.project()
         self.step += 1
         self.updating = False
 
@@ -271,22 +236,9 @@ class ILOInversion(pl.LightningModule):
 
     def _emit(self) -> None:
         """Hand out the reconstructions of the unit that has just ended."""
-        walk = self.walk
-        pictures = walk.batch.operator.picture(walk.batch.measurements)
-        for i, (image_id, kept) in enumerate(zip(walk.batch.ids, walk.kept, strict=True)):
-            image = render(self.task.generator, kept.point, self.task.schedule.latent_space)
-            result = Reconstruction(
-                id=image_id,
-                image=image[0].cpu(),
-                measurements=walk.batch.measurements[i].cpu(),
-                picture=None if pictures is None else pictures[i].cpu(),
-                point=kept.point.map(lambda t: t.cpu()),
-                space=self.task.schedule.latent_space,
-                loss=kept.loss,
-                stages=tuple(record.select(i) for record in walk.records),
-            )
+        for result in reconstructions(self.walk):
             if self.keep_results:
-                self.results[image_id] = result
+                self.results[result.id] = result
             for callback in self._result_callbacks():
                 callback.on_result(self.trainer, self, result)
 

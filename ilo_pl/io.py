@@ -27,8 +27,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_ID = 180
 MAX_PART = 255
 LIST_SUFFIX = ".txt"
-# Orientations from here on swap width and height (EXIF 2.3, tag 274).
-FIRST_TURNED = 5
+FIRST_TURNED = 5  # EXIF orientations from here on swap width and height
 POINT_FORMAT = "ilo_pl.point/1"
 
 
@@ -114,9 +113,10 @@ def image_size(path: Path) -> tuple[int, int]:
         InputError: the file cannot be read as an image.
     """
     with _explained(path), Image.open(path) as file:
-        width, height = file.size
-        turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= FIRST_TURNED
-        return (height, width) if turned else (width, height)
+        # PNG's own getexif() would read the whole picture.
+        exif = Image.Image.getexif(file)
+        turned = exif.get(ExifTags.Base.Orientation, 1) >= FIRST_TURNED
+        return file.size[::-1] if turned else file.size
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def _explain(path: Path, error: Exception) -> OutputError:
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-    hint = "Free some space, then run again into a new folder." if full else ""
+    hint = "Free some space, then go on with resume=true." if full else ""
     reason = "no space is left on the disk" if full else str(error)
     return OutputError(f"{path} could not be written: {reason}.", hint=hint)
 

@@ -18,10 +18,9 @@ from ilo_pl.constraints.sphere import project_sphere
 from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.objective import Objective
 from ilo_pl.point import Point, Synthesis, synthesise
+from ilo_pl.rates import one_cycle_drop, ramp
+from ilo_pl.safeguard import Safeguard, spread
 from ilo_pl.schedule import Stage, VariableKind
-
-# A gradient that overflows under a loss this small is no matter of precision.
-SMALLEST_LOSS_SCALE = 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -37,28 +36,6 @@ class Engine:
     generator: SplitGenerator
     space: str
     run: Synthesis | None = None
-
-
-def ramp(progress: float, up: float, down: float) -> float:
-    """Return the published learning-rate factor at a share ``progress`` of a stage, in [0, 1].
-
-    Rises linearly over the first ``up`` of the stage and falls as a cosine over the last ``down``.
-    """
-    fall = min(1.0, (1 - progress) / down) if down > 0 else 1.0
-    rise = min(1.0, progress / up) if up > 0 else 1.0
-    return (0.5 - 0.5 * math.cos(math.pi * fall)) * rise
-
-
-def one_cycle_drop(progress: float) -> float:
-    """Return PULSE's learning-rate factor at a share ``progress`` of a stage, in [0, 1].
-
-    Over the first nine tenths it rises linearly from 0.1 to 1 and falls back to 0.1; over the last tenth
-    it drops on to 0.001 (``linear1cycledrop`` of the published code of arXiv 2003.03808).
-    """
-    cycle = 0.9
-    if progress < cycle:
-        return (9 * (1 - abs(2 * progress / cycle - 1)) + 1) / 10
-    return 0.1 + (progress - cycle) / (1 - cycle) * (0.001 - 0.1)
 
 
 class FrozenPoint(nn.Module):
@@ -93,13 +70,10 @@ class SearchStage(pl.LightningModule, abc.ABC):
         latents: ``(B, n, D)``.
         noises: noise inputs by index.
         best_loss: lowest objective of each image so far, ``(B,)``.
-        faults: how often each image's loss was not finite, ``(B,)``.
+        guard: what looks after losses and gradients that are not finite.
     """
 
     best_loss: Tensor
-    faults: Tensor
-    step_scale: Tensor
-    loss_scale: Tensor
 
     def __init__(
         self,
@@ -132,12 +106,8 @@ class SearchStage(pl.LightningModule, abc.ABC):
         )
         self.centre = FrozenPoint(centre if centre is not None else start)
         self.best = FrozenPoint(start)
-        count = len(start.latents)
-        self.register_buffer("best_loss", start.latents.new_full((count,), math.inf))
-        self.register_buffer("faults", torch.zeros(count, dtype=torch.int64))
-        self.register_buffer("step_scale", start.latents.new_ones(count))
-        self.register_buffer("loss_scale", start.latents.new_ones(count))
-        self._finite_loss = self._finite_gradient = torch.ones(count, dtype=torch.bool)
+        self.register_buffer("best_loss", start.latents.new_full((len(start.latents),), math.inf))
+        self.guard = Safeguard(start.latents)
 
     @abc.abstractmethod
     def objective(self, step: int) -> tuple[Tensor, Tensor]:
@@ -163,50 +133,17 @@ class SearchStage(pl.LightningModule, abc.ABC):
         many others there are. An image whose loss is not finite adds nothing.
         """
         selector, total = self.objective(batch_idx)
-        self._finite_loss = torch.isfinite(total.detach()) & torch.isfinite(selector.detach())
         self._remember(selector.detach())
-        return torch.where(self._finite_loss, total * self.loss_scale, 0).sum()
-
-    @torch.no_grad()
-    def isolate(self) -> None:
-        """Erase the gradient of every image in which a number is not finite, after a backward pass.
-
-        So neither its own moments nor a gradient scaler, which would skip the step of all, see it.
-        """
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        checks = [torch.isfinite(g).flatten(1).all(1) for g in gradients]
-        self._finite_gradient = torch.stack(checks).all(0)
-        fine = self._finite_gradient & self._finite_loss
-        for gradient in gradients:
-            gradient.copy_(torch.where(_spread(fine, gradient), gradient, 0))
-
-    @torch.no_grad()
-    def settle(self, before: Mapping[str, Tensor]) -> None:
-        """Undo a step where it cannot be trusted; nothing changes, to the bit, for other images.
-
-        A loss that is not finite sends its image back to its best point, and halves its steps from
-        then on. A gradient that overflows under a finite loss costs its image the step, and halves
-        its loss, as a gradient scaler of its own would.
-
-        Args:
-            before: the variables before the step, by name.
-        """
-        fine, smooth = self._finite_loss, self._finite_gradient
-        best = dict(self.best.point().named())
-        for name, value in self.point().named():
-            if name in before:
-                scale, old = _spread(self.step_scale, value), before[name]
-                moved = torch.where(scale == 1, value, old + scale * (value - old))
-                moved = torch.where(_spread(smooth, value), moved, old)
-                value.copy_(torch.where(_spread(fine, value), moved, best[name]))
-        self.step_scale.copy_(torch.where(fine, self.step_scale, self.step_scale / 2))
-        overflow = fine & ~smooth
-        self.loss_scale.copy_(torch.where(overflow, self.loss_scale / 2, self.loss_scale))
-        self.faults += ~fine | (overflow & (self.loss_scale < SMALLEST_LOSS_SCALE))
+        return self.guard.total(selector, total)
 
     def variables(self) -> dict[str, Tensor]:
         """Return a copy of what a step may move, by name."""
         return {n: v.detach().clone() for n, v in self.point().named() if v.requires_grad}
+
+    def settle(self, before: Mapping[str, Tensor]) -> None:
+        """End a step from the :meth:`variables` before it: undo faults, then obey the constraints."""
+        self.guard.settle(dict(self.point().named()), before, dict(self.best.point().named()))
+        self.project()
 
     @torch.no_grad()
     def _remember(self, loss: Tensor) -> None:
@@ -215,7 +152,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
         best = dict(self.best.point().named())
         for name, value in self.point().named():
             kept = best[name]
-            kept.copy_(torch.where(_spread(better, value), value, kept))
+            kept.copy_(torch.where(spread(better, value), value, kept))
 
     @torch.no_grad()
     def project(self) -> None:
@@ -357,11 +294,6 @@ def mean_squared_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> T
     total = sum((a[name].float() - b[name].float()).square().flatten(1).sum(1) for name in b)
     assert isinstance(total, Tensor)
     return total / sum(value[0].numel() for value in b.values())
-
-
-def _spread(per_image: Tensor, like: Tensor) -> Tensor:
-    """Return values of shape ``(B,)`` so that they broadcast to a tensor ``(B, ...)``."""
-    return per_image.view(-1, *[1] * (like.ndim - 1))
 
 
 def _parameter(value: Tensor, free: bool) -> nn.Parameter:

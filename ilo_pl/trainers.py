@@ -15,9 +15,9 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ilo_pl.checkpointing import SafeCheckpointIO
-from ilo_pl.config import LoggerConfig, TrainerConfig
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.strategies import ILOStrategy
+from ilo_pl.trainer_specs import LoggerConfig, TrainerConfig
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 

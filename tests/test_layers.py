@@ -12,8 +12,8 @@ import ilo_pl
 ROOT = Path(ilo_pl.__file__).parent
 # A module may import from its own row and from the rows above it.
 ROWS = [
-    ["errors", "rng"],
-    ["specs"],
+    ["errors", "rng", "rates", "safeguard"],
+    ["specs", "trainer_specs"],
     ["generators", "operators", "constraints"],
     ["safe_pickle"],
     ["classifiers"],
@@ -26,7 +26,7 @@ ROWS = [
     ["stage"],
     ["walk", "acceleration", "allocator"],
     ["reconstruction"],
-    ["strategies", "checkpointing", "inversion", "callbacks"],
+    ["strategies", "checkpointing", "positions", "inversion", "callbacks"],
     ["measuring"],
     ["noise"],
     ["data", "classical"],

@@ -13,7 +13,7 @@ from ilo_pl import ILOInversion, InverseTask, Mask, Schedule, Stage, TinyGenerat
 from ilo_pl.config import choices
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.operators import Identity
-from ilo_pl.stage import one_cycle_drop
+from ilo_pl.rates import one_cycle_drop
 from tests.conftest import IDS, images
 from tests.oracle import published_loop
 
