@@ -40,6 +40,10 @@ class Safeguard(nn.Module):
         self._finite_loss = torch.isfinite(losses.detach()) & torch.isfinite(selector.detach())
         return torch.where(self._finite_loss, losses * self.loss_scale, 0).sum()
 
+    def trusted(self, losses: Tensor) -> Tensor:
+        """Return losses ``(B,)``, infinite where this step's are not to be trusted."""
+        return torch.where(self._finite_loss, losses, torch.inf)
+
     @torch.no_grad()
     def isolate(self, parameters: Iterable[Tensor]) -> None:
         """Erase the gradient of every image in which a number is not finite, after a backward pass.

@@ -133,8 +133,9 @@ class SearchStage(pl.LightningModule, abc.ABC):
         many others there are. An image whose loss is not finite adds nothing.
         """
         selector, total = self.objective(batch_idx)
-        self._remember(selector.detach())
-        return self.guard.total(selector, total)
+        loss = self.guard.total(selector, total)
+        self._remember(self.guard.trusted(selector.detach()))
+        return loss
 
     def variables(self) -> dict[str, Tensor]:
         """Return a copy of what a step may move, by name."""
