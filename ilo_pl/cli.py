@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ilo_pl.errors import IloError
+from ilo_pl.errors import IloError, Stopped
 
 # Everything that takes long to import is imported by the command that needs it.
 
@@ -32,22 +32,36 @@ def invert(overrides: tuple[str, ...]) -> None:
     ilo-pl invert input=photo.png task=random_inpainting method=ilo output=results
     ilo-pl invert input=photo.png task=inpainting operator.file=mask.png output=results
     ilo-pl invert input=faces/ reference=faces/ output=results batch_size=4
+    ilo-pl invert input=faces/ output=results trainer.devices=4 resume=true
 
-    Every key is explained in configs/default.yaml and the groups beside it; "ilo-pl info" lists the
+    Ends with status 0; 2 when something asked for cannot be done; 3 when some images could not be used
+    (failures.csv); 128 and the signal's number when a signal stopped it: the same command with resume=true
+    goes on. Every key is explained in configs/default.yaml and the groups beside it; "ilo-pl info" lists the
     choices.
     """  # noqa: D301  # click knows its mark by the character itself
+    from pytorch_lightning.utilities import rank_zero_only
+
     from ilo_pl.config import load_config
+    from ilo_pl.ledger import FAILURES
     from ilo_pl.report import scores_table
     from ilo_pl.runner import run
 
     config = load_config(overrides)
     method = str(config.method["name"])
-    scores = run(config, Console(stderr=True), method)
+    scores = run(config, Console(stderr=True), method, launch=True)
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return
     console = Console()
     if scores:
         console.print(scores_table("", [(method, scores)]))
     grid = Path(config.output) / "grid.png"
     console.print(f"Results are in {config.output}: look at {grid}", markup=False, soft_wrap=True)
+    failures = Path(config.output) / FAILURES
+    if failures.exists():
+        console.print(
+            f"Some images could not be used: see {failures}", markup=False, soft_wrap=True
+        )
+        click.get_current_context().exit(3)
 
 
 @cli.command()
@@ -181,6 +195,7 @@ def info() -> None:
         ("task", "tasks"),
         ("method", "methods"),
         ("trainer", "trainers"),
+        ("logger", "loggers"),
         ("experiment", "experiments"),
     ):
         table.add_row(word, ", ".join(choices(group)))
@@ -203,9 +218,12 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except Stopped as stop:
+        errors.print("stopped before the end; the same command with resume=true goes on")
+        sys.exit(128 + stop.signum)
     except (click.Abort, KeyboardInterrupt, SystemExit):
         # Lightning turns Ctrl-C and SIGTERM into an exit of its own.
         errors.print("stopped before the end")
         sys.exit(130)
-    if status:
+    if isinstance(status, int):
         sys.exit(status)

@@ -24,6 +24,7 @@ from ilo_pl.noise import NoiseSpec
 from ilo_pl.overrides import parse_override
 from ilo_pl.schedule import Schedule
 from ilo_pl.specs import Spec
+from ilo_pl.trainer_specs import LoggerConfig, TrainerConfig
 
 
 def _below(value: float | None, limit: float, then: Any, otherwise: Any) -> Any:
@@ -33,7 +34,7 @@ def _below(value: float | None, limit: float, then: Any, otherwise: Any) -> Any:
 
 OmegaConf.register_new_resolver("below", _below, replace=True)
 
-GROUPS = ("generator", "operator", "noise", "task", "method", "trainer")
+GROUPS = ("generator", "operator", "noise", "task", "method", "trainer", "logger")
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -51,26 +52,13 @@ class TaskConfig(Spec):
     name: str
 
 
-class TrainerConfig(Spec):
-    """What is passed to ``pytorch_lightning.Trainer``.
-
-    Args:
-        accelerator: ``auto``, ``cpu``, ``gpu``, ``mps``.
-        devices: how many.
-        precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``: bf16-mixed where the device
-            computes in it natively, else 32-true.
-    """
-
-    accelerator: str = "auto"
-    devices: Annotated[int, Field(ge=1)] = 1
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-
-
 class RunConfig(Spec):
     """Everything one run needs; ``configs/default.yaml`` explains each key."""
 
     input: Annotated[str, Field(min_length=1)] | None = None
     output: Annotated[str, Field(min_length=1)]
+    resume: bool = False
+    allow_changes: bool = False
     reference: Annotated[str, Field(min_length=1)] | None = None
     simulate: bool = True
     save_measurements: bool | Literal["auto"] = "auto"
@@ -84,6 +72,7 @@ class RunConfig(Spec):
     noise: NoiseSpec
     method: dict[str, Any]
     trainer: TrainerConfig
+    logger: LoggerConfig = LoggerConfig()
 
     @property
     def schedule(self) -> Schedule:

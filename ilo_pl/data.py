@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.io import LoadedImage, load_image
+from ilo_pl.io import LoadedImage, image_size, load_image
 from ilo_pl.measurements import load_measurements, load_origin
 from ilo_pl.measuring import OperatorConfig, OperatorMaker, OperatorSpec
 from ilo_pl.noise import NoiseModel, NoiseSpec
@@ -49,14 +49,25 @@ class ImageFolder(MeasurementSource):
         self._simulate = simulate
         self._noise = noise
 
-    def check(self) -> None:
-        """Read every image and mask once.
+    def check(self) -> dict[str, str]:
+        """Look at the header of every image; read one whole, to try the operator.
+
+        Returns:
+            Why images cannot be used, by id. Others may still turn out to be damaged when they are read.
 
         Raises:
-            InputError: one of them cannot be used.
+            InputError: no image can be used.
         """
-        for index in range(len(self.ids)):
-            self.load([index])
+        errors: dict[str, InputError] = {}
+        for image_id, path in self._files.items():
+            try:
+                size = image_size(path)
+                if self._simulate:
+                    check_size(path, size, self._shape)
+            except InputError as error:
+                errors[image_id] = error
+        good = [i for i, image_id in enumerate(self.ids) if image_id not in errors]
+        return _first_usable(self, good, errors)
 
     def load(self, indices: Sequence[int]) -> Batch:
         """Read and measure some images."""
@@ -75,7 +86,7 @@ class ImageFolder(MeasurementSource):
         self, ids: Sequence[str], images: Sequence[LoadedImage], operator: ForwardOperator
     ) -> Tensor:
         for image_id, image in zip(ids, images, strict=True):
-            check_size(self._files[image_id], image.rgb, self._shape)
+            check_size(self._files[image_id], _size(image), self._shape)
         measured: Tensor = operator(torch.stack([image.rgb for image in images]))
         # What a mask hides has no noise either.
         return operator.hide(self._noise.apply(measured, self._seed, ids))
@@ -92,7 +103,7 @@ class ImageFolder(MeasurementSource):
             )
         for image_id, image in zip(ids, images, strict=True):
             check_size(
-                self._files[image_id], image.rgb, (3, shape[1], shape[2]), "the operator measures"
+                self._files[image_id], _size(image), (3, *shape[1:]), "the operator measures"
             )
         given = torch.stack([image.rgb for image in images])
         given = given if shape[0] == 3 else given.mean(1, keepdim=True)
@@ -151,14 +162,16 @@ class MeasurementFolder(MeasurementSource):
         self._operator = operator
         self._fixed: ForwardOperator | None = None
 
-    def check(self) -> None:
-        """Read every file once.
+    def check(self) -> dict[str, str]:
+        """Read one file that can be used.
+
+        Returns:
+            Why those before it cannot, by id.
 
         Raises:
-            InputError: one of them cannot be used.
+            InputError: no file can be used.
         """
-        for index in range(len(self.ids)):
-            self.load([index])
+        return _first_usable(self, range(len(self.ids)), {})
 
     def load(self, indices: Sequence[int]) -> Batch:
         """Read the measurements of some images."""
@@ -194,15 +207,72 @@ def _plain(spec: Spec) -> str:
     return ", ".join([str(keys.pop("name")), *(f"{key}={value}" for key, value in keys.items())])
 
 
+class Subset(MeasurementSource):
+    """Some images of a source.
+
+    Args:
+        source: the source.
+        indices: which of its images.
+    """
+
+    def __init__(self, source: MeasurementSource, indices: Sequence[int]) -> None:
+        self.ids = tuple(source.ids[i] for i in indices)
+        self._source, self._indices = source, tuple(indices)
+
+    def load(self, indices: Sequence[int]) -> Batch:
+        """Return the measurements of some images."""
+        return self._source.load([self._indices[i] for i in indices])
+
+
+def usable(source: MeasurementSource, indices: Sequence[int]) -> tuple[list[int], dict[str, str]]:
+    """Try to read images, and return those that can be inverted together and why others cannot, by id."""
+    good: list[int] = []
+    reasons: dict[str, str] = {}
+    try:
+        source.load(indices)
+        return list(indices), reasons
+    except InputError as error:
+        together = error.what
+    for index in indices:
+        try:
+            source.load([index])
+            good.append(index)
+        except InputError as error:
+            reasons[source.ids[index]] = error.what
+    if not reasons:
+        return [], dict.fromkeys((source.ids[i] for i in indices), together)
+    return good, reasons
+
+
+def _first_usable(
+    source: MeasurementSource, indices: Sequence[int], errors: dict[str, InputError]
+) -> dict[str, str]:
+    """Read images until one can be used; return why those that were found bad cannot."""
+    for index in indices:
+        try:
+            source.load([index])
+        except InputError as error:
+            errors[source.ids[index]] = error
+        else:
+            return {image_id: error.what for image_id, error in errors.items()}
+    raise next(iter(errors.values()))
+
+
+def _size(image: LoadedImage) -> tuple[int, int]:
+    return image.rgb.shape[-1], image.rgb.shape[-2]
+
+
 def check_size(
-    path: Path, image: Tensor, image_shape: tuple[int, int, int], who: str = "the generator makes"
+    path: Path,
+    size: tuple[int, int],
+    image_shape: tuple[int, ...],
+    who: str = "the generator makes",
 ) -> None:
-    """Raise :class:`InputError` unless an image has the height and width that are needed."""
+    """Raise :class:`InputError` unless an image has the width and height that are needed."""
     height, width = image_shape[1:]
-    if tuple(image.shape[-2:]) != (height, width):
+    if size != (width, height):
         raise InputError(
-            f"{path} is {image.shape[-1]} pixels wide and {image.shape[-2]} high; {who} images of "
-            f"{width} x {height}.",
+            f"{path} is {size[0]} pixels wide and {size[1]} high; {who} images of {width} x {height}.",
             hint=f"Crop the face and resize it to {width} x {height} first, aligned as the "
             "generator's training images are.",
         )

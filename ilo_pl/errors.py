@@ -49,6 +49,18 @@ class TrainerError(IloError):
     """A Lightning Trainer was set up in a way that would make results silently wrong."""
 
 
+class Stopped(Exception):  # noqa: N818
+    """A signal ended a run between two steps; what it had is on the disk.
+
+    Args:
+        signum: number of the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        super().__init__(f"stopped by signal {signum}")
+
+
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
     """Return up to ``count`` of ``choices`` spelled most like ``name``, best first."""
     return difflib.get_close_matches(name, list(choices), n=count, cutoff=0.4)

@@ -21,7 +21,7 @@ from ilo_pl.demo import portrait
 from ilo_pl.errors import ConfigurationError, IloError, InputError, unknown
 from ilo_pl.figures import draw_figure
 from ilo_pl.generators import SplitGenerator, make_generator
-from ilo_pl.io import RunFolder, find_images, load_image, to_bytes
+from ilo_pl.io import RunFolder, find_images, image_size, load_image, to_bytes
 from ilo_pl.metrics import Scorer, Scores
 from ilo_pl.plan import Plan, Setting
 from ilo_pl.report import write_grid
@@ -32,7 +32,7 @@ from ilo_pl.trace import Trace, mse_of
 FACES = (1, 2, 3, 4)  # seeds of the generated faces, which no default was tuned on
 RECORD = "experiment.yaml"
 # What drawing needs no more: the pictures of single stages and what regenerates the results.
-PRUNED = ("latents", "stages")
+PRUNED = ("latents", "stages", "log", "state")
 GRID_ROWS = 4
 T = TypeVar("T")
 
@@ -134,7 +134,7 @@ def _prepare(plan: Plan, folder: RunFolder) -> dict[str, Path]:
     if not fresh:
         _compare(folder, record)
     for file in files.values():
-        check_size(file, load_image(file).rgb, generator.image_shape)
+        check_size(file, image_size(file), generator.image_shape)
     try:
         if fresh and plan.spec.input:
             _write_images(plan, folder, generator, files)

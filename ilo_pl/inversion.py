@@ -7,7 +7,6 @@ any of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,45 +19,13 @@ from ilo_pl.allocator import keep_freed_memory
 from ilo_pl.callbacks.results import ResultCallback
 from ilo_pl.callbacks.stage_switch import StageSwitch
 from ilo_pl.errors import TrainerError
-from ilo_pl.point import render
-from ilo_pl.reconstruction import Reconstruction
+from ilo_pl.positions import Positions
+from ilo_pl.reconstruction import Reconstruction, reconstructions
 from ilo_pl.schedule import Phase
 from ilo_pl.stage import Engine, SearchStage
+from ilo_pl.strategies import ILOStrategy
 from ilo_pl.task import InverseTask
 from ilo_pl.walk import Walk
-
-
-class Positions:
-    """The steps of an epoch as Lightning wants to see them: a sized, stateful iterable of numbers.
-
-    The tensors of a step live in the module, so the position does too.
-
-    Args:
-        module: the inversion whose steps these are.
-    """
-
-    def __init__(self, module: ILOInversion) -> None:
-        self._module = module
-
-    def __len__(self) -> int:
-        return self._module.task.schedule.total_steps
-
-    def __iter__(self) -> Iterator[int]:
-        # A checkpoint of a unit's last step, taken before the switch, resumes with the next unit: the
-        # switch follows in on_train_start, after this.
-        return iter(range(self._module.step % len(self), len(self)))
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the module's position, for a checkpoint."""
-        return {"step": self._module.step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Check that the module, which is restored first, is where the loader was."""
-        if state["step"] != self._module.step:
-            raise TrainerError(
-                f"The checkpoint's loader is at step {state['step']} and its module at step "
-                f"{self._module.step}: the checkpoint is damaged."
-            )
 
 
 class ILOInversion(pl.LightningModule):
@@ -74,7 +41,13 @@ class ILOInversion(pl.LightningModule):
             it off for long runs whose results a :class:`~ilo_pl.callbacks.results.ResultCallback` takes away.
 
     Attributes:
-        results: reconstructions by image id.
+        units: the batches of images to invert, as indices of the task's images, one after the other. Set
+            it to choose some; otherwise they are this process's share of the task's.
+        results: reconstructions by image id, of this process.
+        unit: which of the units is being run.
+        step: gradient steps that it has had.
+        updating: whether the state is between two that a search can go on from.
+        origin: number of the first unit, when loggers are to count steps from there.
         stage: the stage being run, a LightningModule whose parameters are the variables.
     """
 
@@ -91,8 +64,12 @@ class ILOInversion(pl.LightningModule):
         self.task = task
         self.keep_results = keep_results
         self.results: dict[str, Reconstruction] = {}
+        self.units: tuple[tuple[int, ...], ...] | None = None
         self.unit = 0
         self.step = 0
+        self.updating = False
+        self.origin: int | None = None
+        self._share: tuple[tuple[int, ...], ...] = ()
         self._synthesizer = Synthesizer(task, compile)
         self._walk: Walk | None = None
 
@@ -114,10 +91,11 @@ class ILOInversion(pl.LightningModule):
     def configure_callbacks(self) -> list[pl.Callback]:
         """Bring the stage switch, and refuse strategies that average what must not be averaged."""
         strategy = self.trainer.strategy
-        if not isinstance(strategy, SingleDeviceStrategy):
+        if not isinstance(strategy, (SingleDeviceStrategy, ILOStrategy)):
             raise TrainerError(
-                f"{type(strategy).__name__} would average gradients of different images.",
-                hint="Pass devices=1: each image is its own problem.",
+                f"{type(strategy).__name__} would average gradients of different images, or divide the "
+                "variables of one.",
+                hint='Pass strategy="ilo": each process inverts images of its own. Or pass devices=1.',
             )
         own = any(isinstance(c, StageSwitch) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
         return [] if own else [StageSwitch()]
@@ -129,7 +107,20 @@ class ILOInversion(pl.LightningModule):
         if device.type == "cpu" and self._synthesizer.enabled:
             keep_freed_memory()
         self.results = {}
+        self._share = self.units if self.units is not None else self._dealt()
         self._begin(unit=0)
+
+    def _dealt(self) -> tuple[tuple[int, ...], ...]:
+        """Return this process's share of the task's units, whose composition all processes agree on."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ILOStrategy):
+            return self.task.units[strategy.global_rank :: strategy.world_size]
+        return self.task.units
+
+    @property
+    def count(self) -> int:
+        """How many units this fit has."""
+        return len(self._share)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the current stage's optimiser and learning-rate schedule."""
@@ -145,13 +136,24 @@ class ILOInversion(pl.LightningModule):
         loss: Tensor = self.walk.stage.training_step(batch, self.step)
         size = len(self.walk.batch.ids)
         self.log("loss", loss.detach() / size, batch_size=size)
+        if self.origin is not None:
+            steps = (self.origin + self.unit) * self.task.schedule.total_steps + self.step
+            self.log("step", float(steps), batch_size=size)
         return loss
+
+    def on_after_backward(self) -> None:
+        """Keep what is not finite in one image away from the others, then begin the update."""
+        self.walk.stage.guard.isolate(self.walk.stage.parameters())
+        self.updating = True
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take a step, then put every variable back into its ball or onto its sphere."""
+        stage = self.walk.stage
+        before = stage.variables()
         super().optimizer_step(*args, **kwargs)
-        self.walk.stage.project()
+        stage.settle(before)
         self.step += 1
+        self.updating = False
 
     # ---- the walk ----------------------------------------------------------------------------------
 
@@ -177,19 +179,36 @@ class ILOInversion(pl.LightningModule):
         Returns:
             Whether there is anything left to run.
         """
+        # What fails in here cannot be gone on from; the last checkpoint can.
+        self.updating = True
         ended = self.phase
-        more = self.walk.advance()
+        more = self._advance()
         if ended.kind == "reencode":
             self._log_reencoding(ended)
         if not more:
             self._emit()
-            if self.unit + 1 == len(self.task.units):
+            if self.unit + 1 == self.count:
                 self.unit += 1
                 self.step = 0
+                self.updating = False
                 return False
             self._begin(self.unit + 1)
         self.stage = self.walk.stage
+        self.updating = False
         return True
+
+    def _advance(self) -> bool:
+        """End the phase; tell of the solves that ended with it."""
+        seen = len(self.walk.records)
+        more = self.walk.advance()
+        for record in self.walk.records[seen:]:
+            for callback in self._result_callbacks():
+                callback.on_stage(self.trainer, self, record)
+        return more
+
+    def _result_callbacks(self) -> list[ResultCallback]:
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return [c for c in callbacks if isinstance(c, ResultCallback)]
 
     def _log_reencoding(self, ended: Phase) -> None:
         """Log what a re-encoding cost, on average over the images."""
@@ -205,41 +224,30 @@ class ILOInversion(pl.LightningModule):
         self.step = 0
         self._walk = self._new_walk(unit)
         while self.switch_is_due:  # a first stage without steps
-            self.walk.advance()
+            self._advance()
         self.stage = self.walk.stage
 
     def _new_walk(self, unit: int) -> Walk:
         device = self.trainer.strategy.root_device
         engine = Engine(self.task.generator, self.task.schedule.latent_space, self._synthesizer)
-        return Walk(self.task, self.task.source.load(self.task.units[unit]).to(device), engine)
+        # A process without a share still has a module, for Lightning to look at.
+        units = self._share or self.task.units[:1]
+        return Walk(self.task, self.task.source.load(units[unit]).to(device), engine)
 
     def _emit(self) -> None:
         """Hand out the reconstructions of the unit that has just ended."""
-        walk = self.walk
-        pictures = walk.batch.operator.picture(walk.batch.measurements)
-        for i, (image_id, kept) in enumerate(zip(walk.batch.ids, walk.kept, strict=True)):
-            image = render(self.task.generator, kept.point, self.task.schedule.latent_space)
-            result = Reconstruction(
-                id=image_id,
-                image=image[0].cpu(),
-                measurements=walk.batch.measurements[i].cpu(),
-                picture=None if pictures is None else pictures[i].cpu(),
-                point=kept.point.map(lambda t: t.cpu()),
-                space=self.task.schedule.latent_space,
-                loss=kept.loss,
-                stages=tuple(record.select(i) for record in walk.records),
-            )
+        for result in reconstructions(self.walk):
             if self.keep_results:
-                self.results[image_id] = result
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, ResultCallback):
-                    callback.on_result(self.trainer, self, result)
+                self.results[result.id] = result
+            for callback in self._result_callbacks():
+                callback.on_result(self.trainer, self, result)
 
     # ---- checkpoints -------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the position, the walk and the results that are kept to a checkpoint."""
         checkpoint["ilo"] = {
+            "units": self._share,
             "unit": self.unit,
             "step": self.step,
             "walk": self.walk.state(),
@@ -249,11 +257,17 @@ class ILOInversion(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Rebuild the stage that was running, so that Lightning finds parameters of its shapes."""
         saved = checkpoint["ilo"]
+        if tuple(map(tuple, saved["units"])) != self._share:
+            raise TrainerError(
+                "The checkpoint is of other batches of images than this process has.",
+                hint="Resume with the same images, batch size and number of processes; a run folder "
+                "(ilo-pl invert ... resume=true) can be resumed with any number of processes.",
+            )
         self.unit, self.step = saved["unit"], saved["step"]
         restored = [Reconstruction.unpack(packed) for packed in saved["results"]]
         self.results = {result.id: result for result in restored}
         # A finished run's checkpoint holds the last unit's last stage.
-        self._walk = self._new_walk(min(self.unit, len(self.task.units) - 1))
+        self._walk = self._new_walk(min(self.unit, max(self.count - 1, 0)))
         prefix = "stage."
         tensors = {
             name.removeprefix(prefix): value

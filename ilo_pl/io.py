@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -26,6 +26,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # A file name may have 255 bytes, and results add to it.
 MAX_ID = 180
 MAX_PART = 255
+LIST_SUFFIX = ".txt"
+FIRST_TURNED = 5  # EXIF orientations from here on swap width and height
 POINT_FORMAT = "ilo_pl.point/1"
 
 
@@ -48,16 +50,20 @@ def to_bytes(image: Tensor) -> Tensor:
 
 
 def find_images(path: Path) -> dict[str, Path]:
-    """Return the images at a path by id: one file, or every image of a folder, sorted.
+    """Return the images at a path by id: one file, every image of a folder, sorted, or those of a list.
 
-    The id is the file's name without its suffix.
+    A list is a ``.txt`` file with a path on each line, relative to its folder; what begins with ``#`` is
+    left out. The id is the file's name without its suffix.
 
     Raises:
         InputError: there is nothing there, no image in the folder, two files with one id, or a name
             that is too long.
     """
     try:
-        files = [path] if path.is_file() else _images_in(path)
+        if path.is_file():
+            files = _listed(path) if path.suffix.lower() == LIST_SUFFIX else [path]
+        else:
+            files = _images_in(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{str(path)[:200]} cannot be read: {error}.") from error
     found: dict[str, Path] = {}
@@ -92,22 +98,48 @@ def _images_in(path: Path) -> list[Path]:
     return files
 
 
-def load_image(path: Path) -> LoadedImage:
-    """Read an image file of any common mode: RGB, grey, palette, with alpha, 1 to 16 bits.
+def _listed(path: Path) -> list[Path]:
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    files = [path.parent / line for line in lines if line and not line.startswith("#")]
+    if not files:
+        raise InputError(f"The list {path} names no image.", hint="Write one path on each line.")
+    return files
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return an image's width and height as :func:`load_image` would give them, from its header alone.
 
     Raises:
         InputError: the file cannot be read as an image.
     """
+    with _explained(path), Image.open(path) as file:
+        # PNG's own getexif() would read the whole picture.
+        exif = Image.Image.getexif(file)
+        turned = exif.get(ExifTags.Base.Orientation, 1) >= FIRST_TURNED
+        return file.size[::-1] if turned else file.size
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
+        yield
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path} is not an image, whatever its name says.", choices=SUFFIXES
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"The image {path} cannot be read: {error}.") from error
+
+
+def load_image(path: Path) -> LoadedImage:
+    """Read an image file of any common mode: RGB, grey, palette, with alpha, 1 to 16 bits.
+
+    Raises:
+        InputError: the file cannot be read as an image.
+    """
+    with _explained(path), Image.open(path) as file:
+        image = ImageOps.exif_transpose(file)
+        image.load()
     if image.mode.startswith("I") or image.mode == "F":
         return LoadedImage(_deep_grey(path, image), None)
     alpha = None
@@ -150,7 +182,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def _explain(path: Path, error: Exception) -> OutputError:
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-    hint = "Free some space, then run again into a new folder." if full else ""
+    hint = "Free some space, then go on with resume=true." if full else ""
     reason = "no space is left on the disk" if full else str(error)
     return OutputError(f"{path} could not be written: {reason}.", hint=hint)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from ilo_pl.point import Point
-from ilo_pl.walk import StageRecord
+from ilo_pl.point import Point, render
+from ilo_pl.walk import StageRecord, Walk
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,20 @@ class Reconstruction:
         point = Point.from_named(*packed["point"])
         stages = tuple(StageRecord(**stage) for stage in packed["stages"])
         return cls(**{**packed, "point": point, "stages": stages})
+
+
+def reconstructions(walk: Walk) -> Iterator[Reconstruction]:
+    """Yield what a walk that has ended found for each image of its batch."""
+    batch, space = walk.batch, walk.engine.space
+    pictures = batch.operator.picture(batch.measurements)
+    for i, (image_id, kept) in enumerate(zip(batch.ids, walk.kept, strict=True)):
+        yield Reconstruction(
+            id=image_id,
+            image=render(walk.engine.generator, kept.point, space)[0].cpu(),
+            measurements=batch.measurements[i].cpu(),
+            picture=None if pictures is None else pictures[i].cpu(),
+            point=kept.point.map(lambda t: t.cpu()),
+            space=space,
+            loss=kept.loss,
+            stages=tuple(record.select(i) for record in walk.records),
+        )

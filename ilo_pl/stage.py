@@ -19,6 +19,7 @@ from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.objective import Objective
 from ilo_pl.point import Point, Synthesis, synthesise
 from ilo_pl.rates import one_cycle_drop, ramp
+from ilo_pl.safeguard import Safeguard, spread
 from ilo_pl.schedule import Stage, VariableKind
 
 
@@ -69,6 +70,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
         latents: ``(B, n, D)``.
         noises: noise inputs by index.
         best_loss: lowest objective of each image so far, ``(B,)``.
+        guard: what looks after losses and gradients that are not finite.
     """
 
     best_loss: Tensor
@@ -105,6 +107,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
         self.centre = FrozenPoint(centre if centre is not None else start)
         self.best = FrozenPoint(start)
         self.register_buffer("best_loss", start.latents.new_full((len(start.latents),), math.inf))
+        self.guard = Safeguard(start.latents)
 
     @abc.abstractmethod
     def objective(self, step: int) -> tuple[Tensor, Tensor]:
@@ -127,11 +130,21 @@ class SearchStage(pl.LightningModule, abc.ABC):
         """Evaluate the current point, remember it where it is the best, return the loss to descend.
 
         The losses of the images are summed, not averaged: an image's gradient does not depend on how
-        many others there are.
+        many others there are. An image whose loss is not finite adds nothing.
         """
         selector, total = self.objective(batch_idx)
-        self._remember(selector.detach())
-        return total.sum()
+        loss = self.guard.total(selector, total)
+        self._remember(self.guard.trusted(selector.detach()))
+        return loss
+
+    def variables(self) -> dict[str, Tensor]:
+        """Return a copy of what a step may move, by name."""
+        return {n: v.detach().clone() for n, v in self.point().named() if v.requires_grad}
+
+    def settle(self, before: Mapping[str, Tensor]) -> None:
+        """End a step from the :meth:`variables` before it: undo faults, then obey the constraints."""
+        self.guard.settle(dict(self.point().named()), before, dict(self.best.point().named()))
+        self.project()
 
     @torch.no_grad()
     def _remember(self, loss: Tensor) -> None:
@@ -139,9 +152,8 @@ class SearchStage(pl.LightningModule, abc.ABC):
         self.best_loss.copy_(torch.where(better, loss, self.best_loss))
         best = dict(self.best.point().named())
         for name, value in self.point().named():
-            mask = better.view(-1, *[1] * (value.ndim - 1))
             kept = best[name]
-            kept.copy_(torch.where(mask, value, kept))
+            kept.copy_(torch.where(spread(better, value), value, kept))
 
     @torch.no_grad()
     def project(self) -> None:

@@ -176,7 +176,7 @@ class InverseTask:
 
     def _check_losses(self) -> None:
         """Refuse losses that cannot judge these measurements, and noise of unknown size."""
-        operator = self.source.load([0]).operator
+        operator = self._first_operator()
         for index, stage in enumerate(self.schedule.stages):
             WeightedLoss(stage.losses, LOSSES).check(operator)
             if stage.sna == "measured" and self.noise_sigma == 0:
@@ -185,6 +185,17 @@ class InverseTask:
                     "and their noise is not known.",
                     hint="Name it (the noise of the task), give sna a number, or set sna=0.",
                 )
+
+    def _first_operator(self) -> ForwardOperator:
+        """Return the operator of the first image that can be used; others are reported when they are due."""
+        first: InputError | None = None
+        for index in range(len(self.source.ids)):
+            try:
+                return self.source.load([index]).operator
+            except InputError as error:
+                first = first or error
+        assert first is not None
+        raise first
 
     def noise_of(self, stage: Stage) -> float:
         """Return the standard deviation of a stage's noise addition, in units of measurements."""

@@ -38,6 +38,7 @@ class StageRecord:
         loss: measurement loss of each image under the last stage's weights, ``(B,)``.
         reencoding: RMS distance per scalar that re-encoding this solution cost each image, ``(B,)``,
             or ``None`` when it was not re-encoded.
+        faults: how often the loss of each image was not finite, ``(B,)``.
     """
 
     stage: int
@@ -46,13 +47,13 @@ class StageRecord:
     image: Tensor
     loss: Tensor
     reencoding: Tensor | None = None
+    faults: Tensor | None = None
 
     def select(self, i: int) -> StageRecord:
         """Return the record of one image of the batch."""
-        cost = None if self.reencoding is None else self.reencoding[i : i + 1]
-        return replace(
-            self, image=self.image[i : i + 1], loss=self.loss[i : i + 1], reencoding=cost
-        )
+        tensors = ("image", "loss", "reencoding", "faults")
+        given = {n: t for n in tensors if (t := getattr(self, n)) is not None}
+        return replace(self, **{name: tensor[i : i + 1] for name, tensor in given.items()})
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,10 @@ class Walk:
         with torch.no_grad():
             loss = self._judge(image, point.latents)[0]
         phase = self.phases[self.phase]
+        faults = self.stage.guard.faults.cpu().clone()
+        pictures = to_bytes(image).cpu()
         self.records.append(
-            StageRecord(phase.stage, phase.round, point.split, to_bytes(image).cpu(), loss.cpu())
+            StageRecord(phase.stage, phase.round, point.split, pictures, loss.cpu(), faults=faults)
         )
         self._keep(phase.stage, point, loss)
         return point, self.stage.centre.point()

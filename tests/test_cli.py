@@ -283,7 +283,8 @@ BAD = {
     "long name": (["input=" + "x" * 300], "cannot be read|no file"),
     "accelerator that needs a package": (["trainer.accelerator=tpu"], "cannot be used here"),
     "accelerator": (["trainer.accelerator=tpuu"], "tpuu"),
-    "devices": (["trainer.devices=2"], "one device"),
+    "devices": (["trainer.devices=0"], "devices = 0"),
+    "logger": (["logger=csvv"], "no logger 'csvv'"),
     "precision": (["trainer.precision=64"], "precision = 64"),
     "reference": (["reference=nowhere"], "no file or folder nowhere"),
 }  # fmt: skip

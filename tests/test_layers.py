@@ -12,8 +12,8 @@ import ilo_pl
 ROOT = Path(ilo_pl.__file__).parent
 # A module may import from its own row and from the rows above it.
 ROWS = [
-    ["errors", "rng"],
-    ["specs", "overrides"],
+    ["errors", "rng", "safeguard"],
+    ["specs", "overrides", "trainer_specs"],
     ["generators", "operators", "constraints"],
     ["safe_pickle"],
     ["classifiers"],
@@ -26,7 +26,7 @@ ROWS = [
     ["stage"],
     ["walk", "acceleration", "allocator"],
     ["reconstruction"],
-    ["inversion", "callbacks"],
+    ["strategies", "checkpointing", "positions", "inversion", "callbacks"],
     ["measuring"],
     ["noise"],
     ["data", "classical"],
@@ -34,11 +34,14 @@ ROWS = [
     ["metrics"],
     ["report"],
     ["guidance"],
+    ["trainers", "ledger"],
+    ["search"],
     ["runner"],
     ["theory_report"],
     ["figures", "trace"],
     ["plan"],
     ["demo", "experiment", "cli"],
+    ["__main__"],
 ]
 
 

@@ -36,6 +36,24 @@ class StageProgress(ProgressBar):
         self._label = label
         self._progress: Progress | None = None
         self._shown = 0.0
+        self._placed = False
+        self._done = 0
+        self._total: int | None = None
+
+    def place(self, done: int, total: int) -> None:
+        """Show the fits of a longer run in one bar, until :meth:`close`.
+
+        Args:
+            done: batches that are done.
+            total: all batches of the run.
+        """
+        self._placed, self._done, self._total = True, done, total
+
+    def close(self) -> None:
+        """Leave the bar on the screen."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
 
     def disable(self) -> None:
         """Draw nothing: Lightning asks for it in every process but the first."""
@@ -44,6 +62,12 @@ class StageProgress(ProgressBar):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the bar."""
         assert isinstance(pl_module, ILOInversion)
+        if not self._placed:
+            self._total = pl_module.count
+        if self._progress is None:
+            self._draw(pl_module)
+
+    def _draw(self, module: ILOInversion) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=12),
@@ -52,11 +76,11 @@ class StageProgress(ProgressBar):
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self._console,
         )
-        length = pl_module.task.schedule.total_steps
+        length = module.task.schedule.total_steps
         self._progress.add_task(
             escape(self._label),
-            total=length * len(pl_module.task.units),
-            completed=pl_module.unit * length + pl_module.step,
+            total=length * (self._total or 0),
+            completed=(self._done + module.unit) * length + module.step,
             state="preparing (the first steps may compile)",
         )
         self._progress.start()
@@ -72,34 +96,34 @@ class StageProgress(ProgressBar):
         """Move the bar; the loss is read four times a second at most, for reading it waits."""
         assert isinstance(pl_module, ILOInversion) and self._progress is not None
         length = pl_module.task.schedule.total_steps
-        done = trainer.current_epoch * length + batch_idx + 1
+        done = (self._done + trainer.current_epoch) * length + batch_idx + 1
         now = time.monotonic()
         final = batch_idx + 1 == length
         if final or now - self._shown > REFRESH_SECONDS:
             self._shown = now
             self._progress.update(
-                self._progress.task_ids[0], completed=done, state=_describe(pl_module, outputs)
+                self._progress.task_ids[0], completed=done, state=self._describe(pl_module, outputs)
             )
-
-    def _stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the finished bar on the screen."""
-        self._stop()
+        if not self._placed:
+            self.close()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Give the terminal back."""
-        self._stop()
+        self.close()
+
+    def _describe(self, module: ILOInversion, outputs: Any) -> str:
+        total = self._total or 0
+        parts = [f"batch {min(self._done + module.unit + 1, total)}/{total}"] if total > 1 else []
+        return ", ".join([*parts, *_where(module, outputs)])
 
 
-def _describe(module: ILOInversion, outputs: Any) -> str:
-    units = len(module.task.units)
-    parts = [f"batch {min(module.unit + 1, units)}/{units}"] if units > 1 else []
+def _where(module: ILOInversion, outputs: Any) -> list[str]:
+    parts = []
     phase, spec = module.phase, module.walk.spec
     verb = "re-encoding" if phase.kind == "reencode" else "stage"
     stages = len(module.task.schedule.stages)
@@ -107,4 +131,4 @@ def _describe(module: ILOInversion, outputs: Any) -> str:
     before = sum(p.steps for p in module.walk.phases[: module.walk.phase])
     parts.append(f"step {max(module.step - before, 0)}/{phase.steps}")
     parts.append(f"loss {float(outputs['loss']) / len(module.walk.batch.ids):.4f}")
-    return ", ".join(parts)
+    return parts

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 if TYPE_CHECKING:
     from ilo_pl.inversion import ILOInversion
     from ilo_pl.reconstruction import Reconstruction
+    from ilo_pl.walk import StageRecord
 
 
 class ResultCallback(pl.Callback, abc.ABC):
@@ -20,3 +21,6 @@ class ResultCallback(pl.Callback, abc.ABC):
         self, trainer: pl.Trainer, pl_module: ILOInversion, result: Reconstruction
     ) -> None:
         """Receive the reconstruction of one image."""
+
+    def on_stage(self, trainer: pl.Trainer, pl_module: ILOInversion, record: StageRecord) -> None:
+        """Receive how a solve ended, for all images of the batch; this does nothing."""

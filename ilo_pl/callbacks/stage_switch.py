@@ -47,7 +47,7 @@ class StageSwitch(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tell Lightning how many epochs there are: one for each unit."""
         module = _module(pl_module)
-        units = len(module.task.units)
+        units = module.count
         loop = trainer.fit_loop
         if loop.epoch_progress.current.completed >= units and module.unit < units:
             raise TrainerError(

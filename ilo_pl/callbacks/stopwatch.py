@@ -37,6 +37,22 @@ class Stopwatch(ResultCallback):
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._began = 0.0
+        self._before = 0.0
+        self._device = torch.device("cpu")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the batch has taken so far, for a checkpoint."""
+        return {"spent": now(self._device) - self._began}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from a checkpoint."""
+        self._before = state_dict["spent"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start, or go on."""
+        self._device = pl_module.device
+        self._began = now(self._device) - self._before
+        self._before = 0.0
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

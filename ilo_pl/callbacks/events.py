@@ -1,0 +1,97 @@
+"""A line of JSON for every stage of every image."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
+import torch
+
+from ilo_pl.callbacks.results import ResultCallback
+from ilo_pl.callbacks.stopwatch import now
+
+if TYPE_CHECKING:
+    from ilo_pl.inversion import ILOInversion
+    from ilo_pl.reconstruction import Reconstruction
+    from ilo_pl.walk import StageRecord
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that the process has held so far: on the device, or in all on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class EventLog(ResultCallback):
+    """Appends a line at the end of each stage: loss, steps, time, throughput, memory, faults.
+
+    Steps and time are those of this process since the line before: a resumed search counts from its
+    checkpoint. A stage that is searched again after a kill has two lines; the last one counts.
+
+    Args:
+        path: the file, this process's own.
+        rank: number of the process.
+    """
+
+    def __init__(self, path: Path, rank: int = 0) -> None:
+        self._path = path
+        self._rank = rank
+        self._since = 0.0
+        self._step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: ILOInversion) -> None:  # type: ignore[override]
+        """Start the clock."""
+        self._since, self._step = now(pl_module.device), pl_module.step
+
+    def on_stage(self, trainer: pl.Trainer, pl_module: ILOInversion, record: StageRecord) -> None:
+        """Write a line for each image of the batch."""
+        clock = now(pl_module.device)
+        seconds, steps = clock - self._since, max(pl_module.step - self._step, 0)
+        self._since, self._step = clock, pl_module.step
+        ids = pl_module.walk.batch.ids
+        common = {
+            "time": round(time.time(), 3),
+            "event": "stage",
+            "rank": self._rank,
+            "stage": record.stage,
+            "round": record.round,
+            "split": record.split,
+            "steps": steps,
+            "seconds": round(seconds, 6),
+            "image_steps_per_second": round(steps * len(ids) / seconds, 3) if seconds else None,
+            "peak_memory_bytes": peak_memory(pl_module.device),
+        }
+        assert record.faults is not None
+        lines = [
+            {**common, "image": i, "loss": float(loss), "faults": int(faults)}
+            for i, loss, faults in zip(ids, record.loss, record.faults, strict=True)
+        ]
+        self._append("".join(f"{json.dumps(line)}\n" for line in lines))
+        metrics = {k: common[k] for k in ("image_steps_per_second", "peak_memory_bytes")}
+        for logger in trainer.loggers:
+            done = (pl_module.origin or 0) * pl_module.task.schedule.total_steps + pl_module.step
+            logger.log_metrics({k: v for k, v in metrics.items() if v is not None}, done)  # type: ignore[misc]
+
+    def on_result(
+        self, trainer: pl.Trainer, pl_module: ILOInversion, result: Reconstruction
+    ) -> None:
+        """Leave the result to others."""
+
+    def _append(self, text: str) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as file:
+            if file.tell() and not self._whole():
+                file.write(b"\n")  # the line before was cut short by a kill
+            file.write(text.encode())
+
+    def _whole(self) -> bool:
+        with self._path.open("rb") as file:
+            file.seek(-1, 2)
+            return file.read(1) == b"\n"

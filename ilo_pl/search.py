@@ -1,0 +1,179 @@
+"""The search of a run, batch after batch, in one process or in several."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from ilo_pl.callbacks.checkpoint import Checkpointing
+from ilo_pl.callbacks.events import EventLog
+from ilo_pl.callbacks.progress import StageProgress
+from ilo_pl.callbacks.stopwatch import Stopwatch
+from ilo_pl.callbacks.writer import ResultWriter
+from ilo_pl.checkpointing import StopSignals, last_good
+from ilo_pl.config import RunConfig
+from ilo_pl.data import usable
+from ilo_pl.errors import ConfigurationError, Stopped
+from ilo_pl.inversion import ILOInversion
+from ilo_pl.ledger import Entry, Ledger
+from ilo_pl.measurements import Origin
+from ilo_pl.strategies import ILOLauncher, ILOStrategy, parent
+from ilo_pl.task import InverseTask
+from ilo_pl.trainers import make_logger, make_trainer, quiet_lightning
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands among those of its run.
+
+    Args:
+        rank: its number.
+        world: how many there are.
+        launcher: what starts the others, if this process is to.
+    """
+
+    rank: int = 0
+    world: int = 1
+    launcher: ILOLauncher | None = None
+
+
+def make_place(config: RunConfig, launch: bool) -> Place:
+    """Return the place of this process; the environment of torchrun or SLURM is understood.
+
+    Raises:
+        ConfigurationError: there are no such devices, or several where the command cannot be started again.
+    """
+    several = config.trainer.devices * config.trainer.num_nodes > 1
+    if several and (config.outside or not launch):
+        raise ConfigurationError(
+            f"trainer.devices = {config.trainer.devices}, trainer.num_nodes = {config.trainer.num_nodes}: "
+            "only the engine's methods run on several, by ilo-pl invert.",
+            hint="Leave both at 1.",
+        )
+    if config.outside:
+        return Place()
+    with quiet_lightning():
+        make_logger(config.logger, Path(config.output) / "log")
+        strategy = make_trainer(config.trainer, []).strategy
+    if not several:
+        return Place()
+    assert isinstance(strategy, ILOStrategy)
+    launcher = strategy.launcher
+    assert launcher is None or isinstance(launcher, ILOLauncher)
+    return Place(strategy.global_rank, strategy.world_size, launcher)
+
+
+def search(
+    config: RunConfig,
+    task: InverseTask,
+    ledger: Ledger,
+    origin: Origin,
+    place: Place,
+    callbacks: Sequence[pl.Callback],
+) -> None:
+    """Search every batch of images that no process has; the first process returns when all are done.
+
+    Args:
+        config: the run.
+        task: its inverse problem.
+        ledger: which batches are done.
+        origin: how measurements were made.
+        place: which process this is.
+        callbacks: for the Trainers.
+
+    Raises:
+        OutputError: results cannot be written.
+        Stopped: a signal ended the search; the state is on the disk.
+    """
+    with StopSignals() as stop, quiet_lightning():
+        logger = make_logger(config.logger, ledger.folder.path / "log") if not place.rank else None
+        one = _UnitSearch(config, task, ledger, origin, place, callbacks, stop, logger)
+        try:
+            if place.launcher is not None:
+                place.launcher.start()
+            for unit in ledger.pending(place.rank, place.world):
+                one.run(unit)
+            if place.launcher is not None:
+                place.launcher.wait()
+        except BaseException as error:
+            if place.launcher is not None:
+                place.launcher.kill(signal.SIGTERM)
+                place.launcher.wait()
+            if isinstance(error, SIGTERMException):
+                raise Stopped(signal.SIGTERM) from None
+            raise
+        finally:
+            one.progress.close()
+
+
+class _UnitSearch:
+    """Searches one batch after the other, each by a fit of its own: so nothing of one outlives it."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        task: InverseTask,
+        ledger: Ledger,
+        origin: Origin,
+        place: Place,
+        callbacks: Sequence[pl.Callback],
+        stop: StopSignals,
+        logger: Logger | None,
+    ) -> None:
+        self._config = config
+        self._task = task
+        self._ledger = ledger
+        self._stop = stop
+        self._logger = logger
+        self._module = ILOInversion(task, compile=config.compile, keep_results=False)
+        self._watch = Stopwatch()
+        writer = ResultWriter(
+            ledger.folder, config.generator.name, origin, config.save_measurements
+        )
+        events = EventLog(ledger.folder.path / "log" / f"events.rank{place.rank}.jsonl", place.rank)
+        self.progress = next(c for c in callbacks if isinstance(c, StageProgress))
+        self._callbacks = [self._watch, events, writer, *callbacks]
+
+    def run(self, unit: int) -> None:
+        """Search a batch, from its checkpoint if it has one, and note that it is done."""
+        if self._stop.received:
+            raise Stopped(self._stop.received)
+        good, failures = usable(self._task.source, self._task.units[unit])
+        ids = tuple(self._task.source.ids[i] for i in self._task.units[unit])
+        faults: dict[str, int] = {}
+        if good:
+            self._fit(unit, good)
+            faults = self._faults()
+        seconds = {i: s for i, s in self._watch.seconds.items() if i in ids}
+        self._watch.seconds.clear()
+        self._ledger.finish(unit, Entry(ids, seconds, failures, faults))
+
+    def _fit(self, unit: int, good: Sequence[int]) -> None:
+        module, config = self._module, self._config.trainer
+        module.units = (tuple(good),)
+        module.origin = unit
+        self.progress.place(self._ledger.done, len(self._task.units))
+        path = self._ledger.checkpoint(unit)
+        checkpointing = Checkpointing(
+            path,
+            steps=config.checkpoint_steps,
+            minutes=config.checkpoint_minutes,
+            stop=self._stop,
+            parent=parent(),
+        )
+        trainer = make_trainer(config, [*self._callbacks, checkpointing], self._logger)
+        trainer.fit(module, ckpt_path=last_good(path))
+
+    def _faults(self) -> dict[str, int]:
+        walk = self._module.walk
+        counts = {
+            image_id: sum(int(r.faults[i]) for r in walk.records if r.faults is not None)
+            for i, image_id in enumerate(walk.batch.ids)
+        }
+        return {image_id: count for image_id, count in counts.items() if count}

@@ -1,0 +1,244 @@
+"""Kill a run of two processes again and again, resume it each time, and look for what was lost.
+
+    python scripts/chaos.py FOLDER [--kills 30] [--seed 0] [--short]
+
+Twelve images of the tiny generator are inverted by two processes with a checkpoint at every few steps. At
+random instants one process or all get SIGKILL and are started again, once as a single process. In the end
+every image must be there once, its variables equal to the bit to those of a run that nobody killed, and no
+temporary file may be left. Then: kills within the writing of a checkpoint, a full disk, and checkpoints
+that are cut short or have flipped bits. Processes are forked, so that starting one takes no seconds.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Forked processes must not share a pool of threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import csv
+import errno
+import random
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+
+from ilo_pl import TinyGenerator
+from ilo_pl.checkpointing import last_good
+from ilo_pl.config import load_config
+from ilo_pl.errors import IloError
+from ilo_pl.io import to_bytes
+from ilo_pl.runner import run
+
+IMAGES = 12
+Sabotage = Callable[[], None]
+
+
+def make_images(folder: Path) -> None:
+    """Write the images that are to be inverted."""
+    folder.mkdir(parents=True)
+    latents = torch.randn(IMAGES, 16, generator=torch.Generator().manual_seed(5))
+    for i, image in enumerate(TinyGenerator(seed=0)(latents)):
+        Image.fromarray(to_bytes(image).permute(1, 2, 0).numpy()).save(folder / f"img{i:02d}.png")
+
+
+def start(
+    images: Path, output: Path, rank: int, world: int, steps: int, sabotage: Sabotage | None = None
+) -> int:
+    """Fork a process of a run and return its id.
+
+    Args:
+        images: the images.
+        output: the run folder.
+        rank: number of the process.
+        world: how many processes the run has.
+        steps: gradient steps of each of three stages.
+        sabotage: what is done in the process before it runs.
+    """
+    process = os.fork()
+    if process:
+        return process
+    status = 70
+    try:
+        if world > 1:
+            os.environ["LOCAL_RANK"] = str(rank)
+        if sabotage is not None:
+            sabotage()
+        keys = [
+            f"input={images}", f"output={output}", "generator=tiny", "resume=true", "batch_size=2",
+            "method.splits=[0,1,3]", f"method.steps={steps}", "method.free_noises=4",
+            "trainer.accelerator=cpu", f"trainer.devices={world}", "trainer.checkpoint_steps=3",
+        ]  # fmt: skip
+        run(load_config(keys), Console(quiet=True), launch=True)
+        status = 0
+    except IloError as error:
+        print(f"  process {rank}: {error}", file=sys.stderr)
+        status = 2
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def wait(processes: Sequence[int]) -> list[int]:
+    """Wait for processes and return their exit statuses, minus the signal where one ended them."""
+    return [os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in processes]
+
+
+def storm(images: Path, output: Path, kills: int, steps: int, draw: random.Random) -> int:
+    """Kill and resume a run until it has had its kills, then let it end; return how many it had."""
+    world, had = 2, 0
+    alive = {rank: start(images, output, rank, world, steps) for rank in range(world)}
+    while had < kills:
+        time.sleep(draw.uniform(0.1, 2.5))
+        for rank, process in list(alive.items()):
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                assert status == 0, (rank, os.waitstatus_to_exitcode(status))
+                del alive[rank]
+        if 0 not in alive:
+            break  # the run is over
+        had += 1
+        change = had == kills // 2
+        victims = list(alive) if change or draw.random() < 0.5 else [draw.choice(list(alive))]
+        for rank in victims:
+            os.kill(alive[rank], signal.SIGKILL)
+        assert all(s in (0, -signal.SIGKILL) for s in wait([alive.pop(r) for r in victims]))
+        if change or had == kills // 2 + 1:
+            # Once with one process, and back to two at the kill that follows.
+            for process in alive.values():
+                os.kill(process, signal.SIGKILL)
+            wait(list(alive.values()))
+            alive = {}
+            world = 1 if change else 2
+        for rank in range(world):
+            if rank not in alive:
+                alive[rank] = start(images, output, rank, world, steps)
+    statuses = wait(list(alive.values()))
+    assert not any(statuses), statuses
+    return had
+
+
+def check(output: Path, whole: Path) -> float:
+    """Compare a run with one that nobody killed, and return the largest difference of a variable."""
+    names = [f"img{i:02d}" for i in range(IMAGES)]
+    for folder, suffix in (("reconstructions", "png"), ("latents", "safetensors")):
+        found = sorted(p.name for p in (output / folder).iterdir())
+        assert found == [f"{name}.{suffix}" for name in names], found
+    rows = list(csv.DictReader((output / "seconds.csv").read_text().splitlines()))
+    assert sorted(row["id"] for row in rows) == names, rows
+    assert not (output / "failures.csv").exists()
+    left = [p for p in output.rglob("*") if ".part" in p.name or ".ckpt" in p.name]
+    assert not left, left
+    worst = 0.0
+    for name in names:
+        ours, theirs = (load_file(p / "latents" / f"{name}.safetensors") for p in (output, whole))
+        assert ours.keys() == theirs.keys()
+        worst = max(worst, *(float((ours[k] - theirs[k]).abs().max()) for k in ours))
+    return worst
+
+
+def kill_at(function: str, call: int) -> Sabotage:
+    """Return a sabotage: SIGKILL at the n-th call of a function of ``os``, just before it."""
+    original = getattr(os, function)
+    calls = 0
+
+    def replaced(*arguments: object) -> object:
+        nonlocal calls
+        if "ckpt" in str(arguments[0]) or function == "fsync":
+            calls += 1
+            if calls == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments)
+
+    return lambda: setattr(os, function, replaced)
+
+
+def full_disk() -> None:
+    """Let every checkpoint find the disk full."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    os.fsync = fail  # type: ignore[assignment]
+    warnings.simplefilter("ignore")
+
+
+def writing(images: Path, output: Path, whole: Path, steps: int) -> None:
+    """Kill within the writing of checkpoints, at each of its moments; end on a full disk."""
+    for function, call in (
+        ("fsync", 1),
+        ("fsync", 4),
+        ("replace", 2),
+        ("replace", 3),
+        ("replace", 5),
+    ):
+        assert wait([start(images, output, 0, 1, steps, kill_at(function, call))]) == [-9]
+    assert wait([start(images, output, 0, 1, steps, full_disk)]) == [0]
+    assert check(output, whole) <= 1e-5
+
+
+def damage(images: Path, output: Path, whole: Path, steps: int, draw: random.Random) -> None:
+    """Cut a checkpoint short and flip its bits: it must be found out, and the one before be used."""
+    assert wait([start(images, output, 0, 1, steps, kill_at("fsync", 5))]) == [-9]
+    path = next((output / "state" / "checkpoints").glob("*.ckpt"))
+    previous = path.with_name(f"{path.name}.previous")
+    data = path.read_bytes()
+    flipped = bytearray(data)
+    flipped[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    cut = [data[: draw.randrange(len(data))] for _ in range(20)]
+    for bad in (*cut, bytes(flipped)):
+        path.write_bytes(bad)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            assert last_good(path) == previous
+        assert not path.exists() and "skipped" in str(told[0].message)
+    path.write_bytes(cut[0])
+    assert wait([start(images, output, 0, 1, steps)]) == [0]
+    assert check(output, whole) <= 1e-5
+
+
+def main() -> None:
+    """Run all of it and say what was seen."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument(
+        "--steps", type=int, default=60, help="gradient steps of each of three stages"
+    )
+    parser.add_argument("--short", action="store_true", help="the kills alone")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    draw = random.Random(chosen.seed)
+    images, whole, stormy = (chosen.folder / n for n in ("images", "whole", "storm"))
+    make_images(images)
+    began = time.monotonic()
+    assert wait([start(images, whole, rank, 2, chosen.steps) for rank in (0, 1)]) == [0, 0]
+    print(f"a run of two processes that nobody kills: {time.monotonic() - began:.0f} s")
+    had = storm(images, stormy, chosen.kills, chosen.steps, draw)
+    worst = check(stormy, whole)
+    print(f"{had} kills: {IMAGES} images, each once; largest difference {worst:g}")
+    assert worst == 0.0
+    if chosen.short:
+        return
+    writing(images, chosen.folder / "writing", whole, chosen.steps)
+    print("killed within checkpoints, and a full disk: nothing lost")
+    damage(images, chosen.folder / "damage", whole, chosen.steps, draw)
+    print("20 cuts and a flipped bit: all found, the checkpoint before was used")
+    print(f"all of it took {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
