@@ -20,7 +20,8 @@ from ilo_pl.io import atomic
 
 MAGIC = b"ilo_pl.ckpt/1\n"
 DIGEST_BYTES = 32
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# Windows knows no SIGUSR1.
+SIGNALS = tuple(s for s in signal.Signals if s.name in ("SIGINT", "SIGTERM", "SIGUSR1"))
 
 
 class SafeCheckpointIO(TorchCheckpointIO):

@@ -11,7 +11,6 @@ A lock ends with its process, however that ends, so no batch is ever lost, and n
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -27,6 +26,11 @@ from ilo_pl.config import RunConfig
 from ilo_pl.errors import ConfigurationError, OutputError
 from ilo_pl.io import RunFolder
 from ilo_pl.tables import write_table
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a run has one process
+    fcntl = None  # type: ignore[assignment]
 
 FAILURES = "failures.csv"
 # What a resumed run may have otherwise: none of these reaches the results.
@@ -222,6 +226,8 @@ class Ledger:
                 # Once: to close any handle of the file would give up all locks.
                 path = self.folder.path / "state" / "locks"
                 self._locks = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            if fcntl is None:
+                raise OSError(errno.ENOSYS, "no locks of POSIX")
             fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, unit)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
@@ -235,7 +241,7 @@ class Ledger:
         return True
 
     def _unlock(self, unit: int) -> None:
-        if self._locks is not None:
+        if self._locks is not None and fcntl is not None:
             fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, unit)
 
 

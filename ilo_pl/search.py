@@ -99,6 +99,8 @@ def search(
                 place.launcher.start()
             for unit in ledger.pending(place.rank, place.world):
                 one.run(unit)
+            if stop.received:
+                raise Stopped(stop.received)
             if place.launcher is not None:
                 place.launcher.wait()
         except BaseException as error:

@@ -60,8 +60,10 @@ class Checkpointing(Checkpoint):
         signum = self._signal()
         by_steps = self._steps is not None and (batch_idx + 1) % self._steps == 0
         by_time = self._seconds is not None and time.monotonic() - self._saved_at >= self._seconds
-        # After the last step there is nothing left that a checkpoint could save.
-        if (signum or by_steps or by_time) and batch_idx + 1 < trainer.num_training_batches:
+        # After the last step the results are about to be written: no checkpoint could save more.
+        if batch_idx + 1 == trainer.num_training_batches:
+            return
+        if signum or by_steps or by_time:
             self._save(trainer)
         if signum:
             raise Stopped(signum)
