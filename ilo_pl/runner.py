@@ -25,7 +25,7 @@ from ilo_pl.measuring.specs import ClassifierSpec
 from ilo_pl.metrics import Scores, score_run
 from ilo_pl.operators import Classifier
 from ilo_pl.report import MAX_ROWS, row_of, write_grid
-from ilo_pl.search import Place, make_place, search
+from ilo_pl.search import Place, make_place, search, with_devices
 from ilo_pl.task import GREY_LEVELS, InMemory, InverseTask, MeasurementSource
 
 # A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
@@ -61,6 +61,7 @@ def run(
         Stopped: a signal ended the run.
     """
     ready = _prepare(config, launch)
+    config = ready.config
     if ready.bad and ready.place.rank == 0:
         first = next(iter(ready.bad.values()))
         console.print(
@@ -83,8 +84,9 @@ def check(config: RunConfig) -> None:
 
 
 class _Ready(NamedTuple):
-    """A run that has been checked; a method outside the engine has no task."""
+    """A run that has been checked, with its devices; a method outside the engine has no task."""
 
+    config: RunConfig
     place: Place
     folder: RunFolder
     references: Mapping[str, Path]
@@ -100,8 +102,9 @@ def _prepare(config: RunConfig, launch: bool) -> _Ready:
             f"The method {config.method['name']!r} cannot be resumed.",
             hint="Leave resume=true out and give a new output folder.",
         )
-    place = make_place(config, launch)
     files = _files(config)
+    config = with_devices(config, len(files) or config.samples, launch)
+    place = make_place(config, launch)
     references = _references(config, files)
     folder = RunFolder(Path(config.output))
     begins = place.rank == 0 and not config.resume
@@ -119,7 +122,7 @@ def _prepare(config: RunConfig, launch: bool) -> _Ready:
     task = None if config.outside else _task(config, generator, source)
     if begins:
         folder.check(bytes_needed=len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL)
-    return _Ready(place, folder, references, source, origin, bad, task)
+    return _Ready(config, place, folder, references, source, origin, bad, task)
 
 
 def _search(config: RunConfig, ready: _Ready, callbacks: Sequence[pl.Callback]) -> Entry:

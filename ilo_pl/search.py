@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from ilo_pl.ledger import Entry, Ledger
 from ilo_pl.measurements import Origin
 from ilo_pl.strategies import ILOLauncher, ILOStrategy, parent
 from ilo_pl.task import InverseTask
-from ilo_pl.trainers import make_logger, make_trainer, quiet_lightning
+from ilo_pl.trainers import device_count, make_logger, make_trainer, quiet_lightning
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,27 @@ class Place:
     launcher: ILOLauncher | None = None
 
 
+def with_devices(config: RunConfig, images: int, launch: bool) -> RunConfig:
+    """Return the run with its number of devices."""
+    batches = math.ceil(images / config.batch_size)
+    auto = config.trainer.devices == "auto"
+    count = device_count(config.trainer, batches) if launch and not config.outside else 1
+    trainer = config.trainer.model_copy(update={"devices": count})
+    return config.model_copy(update={"trainer": trainer}) if auto else config
+
+
 def make_place(config: RunConfig, launch: bool) -> Place:
     """Return the place of this process; the environment of torchrun or SLURM is understood.
 
     Raises:
         ConfigurationError: there are no such devices, or several where the command cannot be started again.
     """
-    several = config.trainer.devices * config.trainer.num_nodes > 1
+    devices = config.trainer.devices
+    assert devices != "auto"
+    several = devices * config.trainer.num_nodes > 1
     if several and (config.outside or not launch):
         raise ConfigurationError(
-            f"trainer.devices = {config.trainer.devices}, trainer.num_nodes = {config.trainer.num_nodes}: "
+            f"trainer.devices = {devices}, trainer.num_nodes = {config.trainer.num_nodes}: "
             "only the engine's methods run on several, by ilo-pl invert.",
             hint="Leave both at 1.",
         )

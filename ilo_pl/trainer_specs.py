@@ -14,7 +14,8 @@ class TrainerConfig(Spec):
 
     Args:
         accelerator: ``auto``, ``cpu``, ``gpu``, ``mps``.
-        devices: how many on each machine, each with a process of its own.
+        devices: how many on each machine, each with a process of its own; ``auto``: every GPU for which
+            ``ilo-pl invert`` has a batch of images, else 1.
         num_nodes: how many machines.
         precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``: bf16-mixed where the device
             computes in it natively, else 32-true.
@@ -22,7 +23,7 @@ class TrainerConfig(Spec):
     """
 
     accelerator: str = "auto"
-    devices: Annotated[int, Field(ge=1)] = 1
+    devices: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     num_nodes: Annotated[int, Field(ge=1)] = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     checkpoint_minutes: Annotated[float, Field(gt=0)] | None = 10

@@ -12,6 +12,7 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ilo_pl.checkpointing import SafeCheckpointIO
@@ -22,19 +23,37 @@ from ilo_pl.trainer_specs import LoggerConfig, TrainerConfig
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
+def device_count(config: TrainerConfig, batches: int) -> int:
+    """Resolve the devices of each machine: ``auto`` is every GPU that has a batch of images, else 1.
+
+    Args:
+        config: what was asked for.
+        batches: how many batches of images the run has.
+    """
+    if config.devices != "auto":
+        return config.devices
+    if config.accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
+        return 1
+    gpus = torch.cuda.device_count()
+    # Who starts the processes from outside has chosen their number.
+    outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
+    return gpus if outside or config.num_nodes > 1 else max(1, min(gpus, batches))
+
+
 def make_trainer(
     config: TrainerConfig, callbacks: Sequence[pl.Callback], logger: Logger | None = None
 ) -> pl.Trainer:
-    """Return the Trainer of a configuration; several devices get the strategy ``ilo``.
+    """Return the Trainer of a configuration; several devices get the strategy ``ilo``, ``auto`` is one.
 
     Raises:
         ConfigurationError: this machine has no such device.
     """
-    several = config.devices * config.num_nodes > 1
+    devices = device_count(config, batches=1)
+    several = devices * config.num_nodes > 1
     try:
         return pl.Trainer(
             accelerator=config.accelerator,
-            devices=config.devices,
+            devices=devices,
             num_nodes=config.num_nodes,
             # A batch has one checkpoint, whichever process searches it.
             strategy=ILOStrategy(own_checkpoints=False) if several else "auto",
@@ -46,7 +65,7 @@ def make_trainer(
         )
     except (MisconfigurationException, ValueError, ImportError) as error:
         raise ConfigurationError(
-            f"trainer.accelerator = {config.accelerator!r} with {config.devices} devices and precision "
+            f"trainer.accelerator = {config.accelerator!r} with {devices} devices and precision "
             f"{config.precision!r} cannot be used here: {error}",
             hint="trainer.accelerator=auto, trainer.devices=1 and trainer.precision=auto always work.",
         ) from error

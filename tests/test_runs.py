@@ -33,6 +33,8 @@ from ilo_pl.errors import ConfigurationError, InputError, Stopped, TrainerError
 from ilo_pl.io import image_size, load_image, to_bytes
 from ilo_pl.runner import run
 from ilo_pl.stage import ILOStage
+from ilo_pl.trainer_specs import TrainerConfig
+from ilo_pl.trainers import device_count
 from tests.conftest import IDS, images
 
 Fit = Callable[..., ILOInversion]
@@ -409,3 +411,13 @@ def test_loggers_count_steps_over_the_whole_run(folder: Path, tmp_path: Path) ->
     rows = list(csv.DictReader((out / "log/version_0/metrics.csv").read_text().splitlines()))
     steps = [int(float(r["step"])) for r in rows if r["loss"]]
     assert len(steps) == 6 and steps == sorted(steps) and steps[-1] > 2 * 120
+
+
+def test_devices_follow_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    counts = [device_count(TrainerConfig(), batches) for batches in (0, 3, 20)]
+    assert counts == [1, 3, 8]
+    assert device_count(TrainerConfig(accelerator="cpu"), 20) == 1
+    assert device_count(TrainerConfig(devices=2), 20) == 2
+    assert device_count(TrainerConfig(num_nodes=2), 3) == 8
