@@ -1,12 +1,14 @@
 """Kill a run of two processes again and again, resume it each time, and look for what was lost.
 
     python scripts/chaos.py FOLDER [--kills 30] [--seed 0] [--short]
+    python scripts/chaos.py FOLDER --real [--kills 3] [--seed 0]
 
 Twelve images of the tiny generator are inverted by two processes with a checkpoint at every few steps. At
 random instants one process or all get SIGKILL and are started again, once as a single process. In the end
 every image must be there once, its variables equal to the bit to those of a run that nobody killed, and no
 temporary file may be left. Then: kills within the writing of a checkpoint, a full disk, and checkpoints
 that are cut short or have flipped bits. Processes are forked, so that starting one takes no seconds.
+With ``--real`` two faces of the 1024 x 1024 generator stand for the twelve images, and only kills are tried.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -33,36 +36,82 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
-from ilo_pl import TinyGenerator
+from ilo_pl import MobileStyleGAN, SplitGenerator, TinyGenerator
 from ilo_pl.checkpointing import last_good
 from ilo_pl.config import load_config
 from ilo_pl.errors import IloError
 from ilo_pl.io import to_bytes
 from ilo_pl.runner import run
 
-IMAGES = 12
 Sabotage = Callable[[], None]
 
 
-def make_images(folder: Path) -> None:
-    """Write the images that are to be inverted."""
-    folder.mkdir(parents=True)
-    latents = torch.randn(IMAGES, 16, generator=torch.Generator().manual_seed(5))
-    for i, image in enumerate(TinyGenerator(seed=0)(latents)):
-        Image.fromarray(to_bytes(image).permute(1, 2, 0).numpy()).save(folder / f"img{i:02d}.png")
+@dataclass(frozen=True)
+class Job:
+    """What is inverted.
+
+    Args:
+        images: folder of the images.
+        count: how many there are.
+        keys: of the run.
+        pause: the longest time between two kills, in seconds.
+    """
+
+    images: Path
+    count: int
+    keys: tuple[str, ...]
+    pause: float
+
+    @property
+    def names(self) -> list[str]:
+        """The ids of the images."""
+        return [f"img{i:02d}" for i in range(self.count)]
+
+    def draw(self, generator: SplitGenerator) -> None:
+        """Write the images."""
+        self.images.mkdir(parents=True)
+        shape = (self.count, generator.latent_dim)
+        latents = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+        for name, latent in zip(self.names, latents, strict=True):
+            pixels = to_bytes(generator(latent[None])[0]).permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(self.images / f"{name}.png")
 
 
-def start(
-    images: Path, output: Path, rank: int, world: int, steps: int, sabotage: Sabotage | None = None
-) -> int:
+def tiny_job(folder: Path, steps: int) -> Job:
+    """Return twelve images of the tiny generator, in batches of two, with three stages."""
+    keys = (
+        "generator=tiny", "batch_size=2", "method.splits=[0,1,3]", f"method.steps={steps}",
+        "method.free_noises=4", "trainer.checkpoint_steps=3",
+    )  # fmt: skip
+    job = Job(folder / "images", 12, keys, pause=2.5)
+    job.draw(TinyGenerator(seed=0))
+    return job
+
+
+def real_job(folder: Path, steps: int) -> Job:
+    """Return two faces of the embedded generator, one by one, with three stages."""
+    keys = (
+        "generator=mobilestylegan_ffhq", "method.splits=[0,2,4]", f"method.steps={steps}",
+        "trainer.checkpoint_steps=2", "compile=false",
+    )  # fmt: skip
+    job = Job(folder / "images", 2, keys, pause=60)
+    # In a process of its own: what is forked later must not have threads of this.
+    process = os.fork()
+    if not process:
+        job.draw(MobileStyleGAN.pretrained())
+        os._exit(0)
+    os.waitpid(process, 0)
+    return job
+
+
+def start(job: Job, output: Path, rank: int, world: int, sabotage: Sabotage | None = None) -> int:
     """Fork a process of a run and return its id.
 
     Args:
-        images: the images.
+        job: what is inverted.
         output: the run folder.
         rank: number of the process.
         world: how many processes the run has.
-        steps: gradient steps of each of three stages.
         sabotage: what is done in the process before it runs.
     """
     process = os.fork()
@@ -75,9 +124,8 @@ def start(
         if sabotage is not None:
             sabotage()
         keys = [
-            f"input={images}", f"output={output}", "generator=tiny", "resume=true", "batch_size=2",
-            "method.splits=[0,1,3]", f"method.steps={steps}", "method.free_noises=4",
-            "trainer.accelerator=cpu", f"trainer.devices={world}", "trainer.checkpoint_steps=3",
+            *job.keys, f"input={job.images}", f"output={output}", "resume=true",
+            "trainer.accelerator=cpu", f"trainer.devices={world}",
         ]  # fmt: skip
         run(load_config(keys), Console(quiet=True), launch=True)
         status = 0
@@ -95,12 +143,12 @@ def wait(processes: Sequence[int]) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in processes]
 
 
-def storm(images: Path, output: Path, kills: int, steps: int, draw: random.Random) -> int:
+def storm(job: Job, output: Path, kills: int, draw: random.Random) -> int:
     """Kill and resume a run until it has had its kills, then let it end; return how many it had."""
     world, had = 2, 0
-    alive = {rank: start(images, output, rank, world, steps) for rank in range(world)}
+    alive = {rank: start(job, output, rank, world) for rank in range(world)}
     while had < kills:
-        time.sleep(draw.uniform(0.1, 2.5))
+        time.sleep(draw.uniform(0.1, job.pause))
         for rank, process in list(alive.items()):
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
@@ -123,25 +171,24 @@ def storm(images: Path, output: Path, kills: int, steps: int, draw: random.Rando
             world = 1 if change else 2
         for rank in range(world):
             if rank not in alive:
-                alive[rank] = start(images, output, rank, world, steps)
+                alive[rank] = start(job, output, rank, world)
     statuses = wait(list(alive.values()))
     assert not any(statuses), statuses
     return had
 
 
-def check(output: Path, whole: Path) -> float:
+def check(job: Job, output: Path, whole: Path) -> float:
     """Compare a run with one that nobody killed, and return the largest difference of a variable."""
-    names = [f"img{i:02d}" for i in range(IMAGES)]
     for folder, suffix in (("reconstructions", "png"), ("latents", "safetensors")):
         found = sorted(p.name for p in (output / folder).iterdir())
-        assert found == [f"{name}.{suffix}" for name in names], found
+        assert found == [f"{name}.{suffix}" for name in job.names], found
     rows = list(csv.DictReader((output / "seconds.csv").read_text().splitlines()))
-    assert sorted(row["id"] for row in rows) == names, rows
+    assert sorted(row["id"] for row in rows) == job.names, rows
     assert not (output / "failures.csv").exists()
     left = [p for p in output.rglob("*") if ".part" in p.name or ".ckpt" in p.name]
     assert not left, left
     worst = 0.0
-    for name in names:
+    for name in job.names:
         ours, theirs = (load_file(p / "latents" / f"{name}.safetensors") for p in (output, whole))
         assert ours.keys() == theirs.keys()
         worst = max(worst, *(float((ours[k] - theirs[k]).abs().max()) for k in ours))
@@ -174,7 +221,7 @@ def full_disk() -> None:
     warnings.simplefilter("ignore")
 
 
-def writing(images: Path, output: Path, whole: Path, steps: int) -> None:
+def writing(job: Job, output: Path, whole: Path) -> None:
     """Kill within the writing of checkpoints, at each of its moments; end on a full disk."""
     for function, call in (
         ("fsync", 1),
@@ -183,14 +230,14 @@ def writing(images: Path, output: Path, whole: Path, steps: int) -> None:
         ("replace", 3),
         ("replace", 5),
     ):
-        assert wait([start(images, output, 0, 1, steps, kill_at(function, call))]) == [-9]
-    assert wait([start(images, output, 0, 1, steps, full_disk)]) == [0]
-    assert check(output, whole) <= 1e-5
+        assert wait([start(job, output, 0, 1, kill_at(function, call))]) == [-9]
+    assert wait([start(job, output, 0, 1, full_disk)]) == [0]
+    assert check(job, output, whole) <= 1e-5
 
 
-def damage(images: Path, output: Path, whole: Path, steps: int, draw: random.Random) -> None:
+def damage(job: Job, output: Path, whole: Path, draw: random.Random) -> None:
     """Cut a checkpoint short and flip its bits: it must be found out, and the one before be used."""
-    assert wait([start(images, output, 0, 1, steps, kill_at("fsync", 5))]) == [-9]
+    assert wait([start(job, output, 0, 1, kill_at("fsync", 5))]) == [-9]
     path = next((output / "state" / "checkpoints").glob("*.ckpt"))
     previous = path.with_name(f"{path.name}.previous")
     data = path.read_bytes()
@@ -204,8 +251,8 @@ def damage(images: Path, output: Path, whole: Path, steps: int, draw: random.Ran
             assert last_good(path) == previous
         assert not path.exists() and "skipped" in str(told[0].message)
     path.write_bytes(cut[0])
-    assert wait([start(images, output, 0, 1, steps)]) == [0]
-    assert check(output, whole) <= 1e-5
+    assert wait([start(job, output, 0, 1)]) == [0]
+    assert check(job, output, whole) <= 1e-5
 
 
 def main() -> None:
@@ -214,28 +261,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument(
-        "--steps", type=int, default=60, help="gradient steps of each of three stages"
-    )
+    parser.add_argument("--kills", type=int, help="30, or 3 with --real")
+    parser.add_argument("--steps", type=int, help="of each of three stages: 200, or 8 with --real")
     parser.add_argument("--short", action="store_true", help="the kills alone")
+    parser.add_argument("--real", action="store_true", help="two images at 1024 x 1024")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     draw = random.Random(chosen.seed)
-    images, whole, stormy = (chosen.folder / n for n in ("images", "whole", "storm"))
-    make_images(images)
+    make, kills, steps = (real_job, 3, 8) if chosen.real else (tiny_job, 30, 200)
+    job = make(chosen.folder, chosen.steps or steps)
+    whole, stormy = (chosen.folder / n for n in ("whole", "storm"))
     began = time.monotonic()
-    assert wait([start(images, whole, rank, 2, chosen.steps) for rank in (0, 1)]) == [0, 0]
+    assert wait([start(job, whole, rank, 2) for rank in (0, 1)]) == [0, 0]
     print(f"a run of two processes that nobody kills: {time.monotonic() - began:.0f} s")
-    had = storm(images, stormy, chosen.kills, chosen.steps, draw)
-    worst = check(stormy, whole)
-    print(f"{had} kills: {IMAGES} images, each once; largest difference {worst:g}")
+    had = storm(job, stormy, kills if chosen.kills is None else chosen.kills, draw)
+    worst = check(job, stormy, whole)
+    print(f"{had} kills: {job.count} images, each once; largest difference {worst:g}")
     assert worst == 0.0
-    if chosen.short:
+    if chosen.short or chosen.real:
         return
-    writing(images, chosen.folder / "writing", whole, chosen.steps)
+    writing(job, chosen.folder / "writing", whole)
     print("killed within checkpoints, and a full disk: nothing lost")
-    damage(images, chosen.folder / "damage", whole, chosen.steps, draw)
+    damage(job, chosen.folder / "damage", whole, draw)
     print("20 cuts and a flipped bit: all found, the checkpoint before was used")
     print(f"all of it took {time.monotonic() - began:.0f} s")
 
