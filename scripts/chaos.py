@@ -92,7 +92,7 @@ def real_job(folder: Path, steps: int) -> Job:
     """Return two faces of the embedded generator, one by one, with three stages."""
     keys = (
         "generator=mobilestylegan_ffhq", "method.splits=[0,2,4]", f"method.steps={steps}",
-        "trainer.checkpoint_steps=2", "compile=false",
+        "method.free_noises=9", "trainer.checkpoint_steps=2", "compile=false",
     )  # fmt: skip
     job = Job(folder / "images", 2, keys, pause=60)
     # In a process of its own: what is forked later must not have threads of this.
