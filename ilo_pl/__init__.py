@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ilo_pl.errors import IloError
     from ilo_pl.generators import MobileStyleGAN, SplitGenerator, TinyGenerator
     from ilo_pl.inversion import ILOInversion
-    from ilo_pl.io import load_image, load_point
+    from ilo_pl.io import load_image
+    from ilo_pl.latents import load_point
     from ilo_pl.operators import ForwardOperator, LinearOperator, Mask
     from ilo_pl.point import Point, render
     from ilo_pl.reconstruction import Reconstruction
@@ -51,7 +52,7 @@ _HOME = {
     "TinyGenerator": "generators",
     "load_image": "io",
     "load_method": "config",
-    "load_point": "io",
+    "load_point": "latents",
     "render": "point",
 }
 

@@ -100,23 +100,31 @@ def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
 @cli.command()
 @click.argument("latents", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option(
-    "--weights", type=click.Path(path_type=Path), help="A copy of the generator's weights."
-)
-@click.option("--generator", "name", help="A generator of your own, module:function.")
-def render(latents: Path, output: Path, weights: Path | None, name: str | None) -> None:
-    """Generate the image of a latents file again: LATENTS.safetensors OUTPUT.png."""
-    from ilo_pl.generators import make_generator
-    from ilo_pl.io import RunFolder, load_point
+@click.option("--generator", "name", help="Its generator; for one of your own, module:function.")
+@click.option("--weights", help="The generator's weights.")
+@click.option("--seed", type=click.IntRange(min=0), help="The generator's seed.")
+def render(
+    latents: Path, output: Path, name: str | None, weights: str | None, seed: int | None
+) -> None:
+    """Generate the image of a latents file again: LATENTS.safetensors OUTPUT.png.
+
+    The file names its generator, weights and seed; the options replace them. Code of your own is imported only
+    when --generator names it.
+    """
+    from ilo_pl.io import RunFolder
+    from ilo_pl.latents import check_point, generator_of, load_point
     from ilo_pl.point import render as render_point
 
     if output.suffix.lower() != ".png":
         raise click.BadParameter("must end in .png", param_hint="OUTPUT")
     point, about = load_point(latents)
+    made = generator_of(about, name, weights, seed)
     # What the file names is never imported, what the user names may be.
-    generator = make_generator(name or about["generator"], weights, imports=name is not None)
+    generator = made.make(imports=name is not None)
+    check_point(generator, point, about["space"])
     image = render_point(generator, point, about["space"])[0]
-    RunFolder(output.parent).write_image(".", output.stem, image)
+    written = RunFolder(output.parent).write_image(".", output.stem, image)
+    Console().print(f"Written to {written}", markup=False, soft_wrap=True)
 
 
 @cli.command()

@@ -17,6 +17,7 @@ from yaml import YAMLError
 from ilo_pl.classical import OutsideMethod, outside_method
 from ilo_pl.columns import schedule_from_columns
 from ilo_pl.errors import ConfigurationError, nearest, unknown
+from ilo_pl.generators.config import GeneratorConfig, Seed
 from ilo_pl.losses import LOSSES
 from ilo_pl.measurements import adopt, find_measurements, load_origin
 from ilo_pl.measuring import OperatorSpec
@@ -35,15 +36,6 @@ def _below(value: float | None, limit: float, then: Any, otherwise: Any) -> Any:
 OmegaConf.register_new_resolver("below", _below, replace=True)
 
 GROUPS = ("generator", "operator", "noise", "task", "method", "trainer", "logger")
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class GeneratorConfig(Spec):
-    """Which generator, and where its weights are (``null``: those in the package)."""
-
-    name: str
-    weights: str | None = None
-    seed: Seed = 0
 
 
 class TaskConfig(Spec):

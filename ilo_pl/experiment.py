@@ -15,12 +15,12 @@ from rich.console import Console
 from torch import Tensor
 from yaml import YAMLError
 
-from ilo_pl.config import GeneratorConfig, load_run_config
+from ilo_pl.config import load_run_config
 from ilo_pl.data import check_size
 from ilo_pl.demo import portrait
 from ilo_pl.errors import ConfigurationError, IloError, InputError, unknown
 from ilo_pl.figures import draw_figure
-from ilo_pl.generators import SplitGenerator, make_generator
+from ilo_pl.generators import SplitGenerator
 from ilo_pl.io import RunFolder, find_images, image_size, load_image, to_bytes
 from ilo_pl.metrics import Scorer, Scores
 from ilo_pl.plan import Plan, Setting
@@ -82,11 +82,6 @@ def default_images(generator: SplitGenerator) -> dict[str, Tensor]:
     return images
 
 
-def _generator(config: GeneratorConfig) -> SplitGenerator:
-    weights = Path(config.weights) if config.weights else None
-    return make_generator(config.name, weights, config.seed)
-
-
 def _check_setting(setting: Setting, generator: SplitGenerator) -> None:
     """Find what only the generator shows to be wrong, and a finished run of another configuration."""
     config = setting.config
@@ -120,7 +115,7 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 def _prepare(plan: Plan, folder: RunFolder) -> dict[str, Path]:
     """Check everything; make the folder, or see that it is this experiment's; return its images by id."""
-    generator = _generator(plan.settings[0].config.generator)
+    generator = plan.settings[0].config.generator.make(imports=True)
     for setting in plan.settings:
         _check_setting(setting, generator)
     existed = folder.path.exists()

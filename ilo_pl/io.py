@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError
 from torch import Tensor
 
 from ilo_pl.errors import InputError, OutputError
-from ilo_pl.point import Point
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # A file name may have 255 bytes, and results add to it.
@@ -28,7 +25,6 @@ MAX_ID = 180
 MAX_PART = 255
 LIST_SUFFIX = ".txt"
 FIRST_TURNED = 5  # EXIF orientations from here on swap width and height
-POINT_FORMAT = "ilo_pl.point/1"
 
 
 @dataclass(frozen=True)
@@ -260,43 +256,3 @@ class RunFolder:
         data = image if image.dtype == torch.uint8 else to_bytes(image)
         picture = Image.fromarray(data.permute(1, 2, 0).cpu().numpy())
         return self.write(f"{kind}/{name}.png", lambda path: picture.save(path, "PNG"))
-
-    def write_latents(self, name: str, point: Point, space: str, generator: str) -> Path:
-        """Write what regenerates an image; :func:`load_point` reads it.
-
-        Args:
-            name: the image's id.
-            point: the variables (batch of one).
-            space: their latent space.
-            generator: registered name of the generator they belong to.
-        """
-        tensors = {key: value.contiguous() for key, value in point.named()}
-        metadata = {
-            "format": POINT_FORMAT,
-            "generator": generator,
-            "split": str(point.split),
-            "space": space,
-        }
-        return self.write(
-            f"latents/{name}.safetensors",
-            lambda path: safetensors.torch.save_file(tensors, path, metadata),
-        )
-
-
-def load_point(path: Path) -> tuple[Point, dict[str, str]]:
-    """Read a latents file: the point (batch of one) and its metadata.
-
-    ``render(generator, point, metadata["space"])`` gives the image that was saved with it.
-
-    Raises:
-        InputError: the file is not one.
-    """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read as a latents file: {error}.") from error
-    if metadata.get("format") != POINT_FORMAT:
-        raise InputError(f"{path} is not a latents file of ilo_pl ({POINT_FORMAT}).")
-    return Point.from_named(int(metadata["split"]), tensors), metadata

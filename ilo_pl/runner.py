@@ -16,7 +16,7 @@ from ilo_pl.classical import denoise
 from ilo_pl.config import RunConfig
 from ilo_pl.data import ImageFolder, MeasurementFolder, Subset, check_size, usable
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.generators import SplitGenerator, make_generator
+from ilo_pl.generators import SplitGenerator
 from ilo_pl.guidance import GuidedScores, score_guided
 from ilo_pl.io import RunFolder, find_images, image_size
 from ilo_pl.ledger import FAILURES, Entry, Ledger
@@ -110,9 +110,7 @@ def _prepare(config: RunConfig, launch: bool) -> _Ready:
     begins = place.rank == 0 and not config.resume
     if begins:
         folder.check()
-    weights = Path(config.generator.weights) if config.generator.weights else None
-    name, seed = config.generator.name, config.generator.seed
-    generator = make_generator(name, weights, seed, imports=True)
+    generator = config.generator.make(imports=True)
     shape = generator.image_shape
     for path in references.values():
         check_size(path, image_size(path), shape)

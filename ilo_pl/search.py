@@ -147,9 +147,7 @@ class _UnitSearch:
         self._logger = logger
         self._module = ILOInversion(task, compile=config.compile, keep_results=False)
         self._watch = Stopwatch()
-        writer = ResultWriter(
-            ledger.folder, config.generator.name, origin, config.save_measurements
-        )
+        writer = ResultWriter(ledger.folder, config.generator, origin, config.save_measurements)
         events = EventLog(ledger.folder.path / "log" / f"events.rank{place.rank}.jsonl", place.rank)
         self.progress = next(c for c in callbacks if isinstance(c, StageProgress))
         self._callbacks = [self._watch, events, writer, *callbacks]

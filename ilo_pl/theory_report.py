@@ -17,7 +17,7 @@ from rich.table import Table
 from ilo_pl import theory
 from ilo_pl.config import config_dir, load_run_config
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.generators import make_generator
+from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.io import RunFolder
 from ilo_pl.specs import Spec
 from ilo_pl.tables import write_table
@@ -45,6 +45,7 @@ class TheoryConfig(Spec):
     slack: Annotated[float, Field(ge=0)]
     run: str | None
     generator: str
+    weights: str | None
     matrices: Annotated[tuple[Matrix, ...], Field(min_length=1)]
     counts: Annotated[tuple[Count, ...], Field(min_length=1)]
     split: Annotated[int, Field(ge=0)]
@@ -59,6 +60,11 @@ class TheoryConfig(Spec):
         """The setting of the bounds."""
         names = Setting.__dataclass_fields__
         return Setting(**{name: getattr(self, name) for name in names})
+
+    @property
+    def network(self) -> GeneratorConfig:
+        """The generator of the empirical check."""
+        return GeneratorConfig(name=self.generator, weights=self.weights, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -161,10 +167,18 @@ def run_settings(config: TheoryConfig) -> list[tuple[str, Setting]]:
     """Return the setting of each stage of a run that has an l1 ball: p is its split's, K from its radius.
 
     Raises:
-        ConfigurationError: there is no such run, or it has no l1 ball around hidden variables.
+        IloError: there is no such run, it has no l1 ball around hidden variables, or its generator cannot
+            be made.
     """
     run = load_run_config(Path(str(config.run)))
-    generator = make_generator(run.generator.name, None, run.generator.seed)
+    if run.outside:
+        raise ConfigurationError(
+            f"The run {config.run} is of the method {run.outside.name!r}, which searches no generator, so that "
+            "there are no bounds for it.",
+            hint="Give a run of a method with l1 balls, for example of method=ilo.",
+        )
+    # What a folder names is imported only when the user names it too.
+    generator = run.generator.make(imports=run.generator.name == config.generator)
     found = []
     for index, stage in enumerate(run.schedule.resolve(generator).stages):
         p = generator.splits[stage.split].numel
@@ -182,7 +196,7 @@ def run_settings(config: TheoryConfig) -> list[tuple[str, Setting]]:
 
 def estimate(config: TheoryConfig) -> list[Estimate]:
     """Stretch differences of images by random matrices of each kind and size."""
-    generator = make_generator(config.generator, None, config.seed)
+    generator = config.network.make(imports=True)
     generator.split(config.split)
     shape = generator.image_shape
     estimates = []

@@ -85,6 +85,56 @@ def test_a_folder_from_pictures_to_figures(run: Run, faces: Path, tmp_path: Path
     assert np.array_equal(again, saved)
 
 
+def test_render_makes_the_generator_of_the_run(
+    run: Run, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seed and its weights are in the file; options replace them; wrong ones are refused."""
+    (tmp_path / "seeded.py").write_text(
+        "from ilo_pl import TinyGenerator\n"
+        "def make(weights, seed):\n"
+        "    made = TinyGenerator(seed)\n"
+        "    made.const.data.mul_(float(weights.read_text()))\n"
+        "    return made\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("scale.txt").write_text("0.5")
+    own = ["generator=custom", "generator.name=seeded:make", "generator.weights=scale.txt"]
+    for number, keys in enumerate((["generator=tiny"], own)):
+        out = tmp_path / f"out{number}"
+        status, _, err = run(
+            "invert", f"input={faces}/ann.png", f"output={out}", *keys, "generator.seed=3", *FAST
+        )
+        assert status == 0, err
+    pixels = {i: (tmp_path / f"out{i}/reconstructions/ann.png").read_bytes() for i in (0, 1)}
+    latents = [f"{tmp_path}/out{i}/latents/ann.safetensors" for i in (0, 1)]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy("seeded.py", elsewhere)
+    monkeypatch.chdir(elsewhere)
+    for number, options, same in (
+        (0, [], True),
+        (0, ["--seed", "0"], False),
+        (1, ["--generator", "seeded:make"], True),
+        (1, ["--generator", "seeded:make", "--seed", "4"], False),
+    ):
+        status, said, err = run("render", latents[number], "new/again.PNG", *options)
+        assert status == 0, err
+        assert said == "Written to new/again.png\n"
+        assert (Path("new/again.png").read_bytes() == pixels[number]) is same
+    shutil.rmtree("new")
+    (tmp_path / "scale.txt").unlink()
+    for number, options, says in (
+        (0, ["--generator", "tiyn"], "Did you mean 'tiny'"),
+        (0, ["--generator", "tiny", "--weights", "w.pt"], "tiny has no weights file, and w.pt"),
+        (0, ["--generator", "mobilestylegan_ffhq"], r"latents \(1, 16\) for its \(\d+, 512\)"),
+        (1, ["--generator", "seeded:make"], "which are not there"),
+    ):
+        status, _, err = run("render", latents[number], "new/again.png", *options)
+        assert status == 2
+        assert re.search(says, err.replace("\n", " ")), err
+        assert not Path("new").exists()
+
+
 def test_csgm_is_the_same_engine(run: Run, faces: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     status, _, err = run(
@@ -253,6 +303,7 @@ BAD = {
     "ill-typed method": (["method.lr=fast"], "lr = 'fast'"),
     "no equals sign": (["portrait.png"], "not of the form key=value"),
     "weights": (["generator=mobilestylegan_ffhq", write_bad_weights], "sha256"),
+    "weights of what has none": ([write_bad_weights], "tiny has no weights file"),
     "measurement of another size": (
         ["task=super_resolution", "operator.factor=4", "simulate=false"],
         "the operator measures images of 8 x 8",

@@ -126,6 +126,18 @@ def test_a_stopped_experiment_goes_on_where_it_was(
     assert begun[5:] == ["sparse_gen-0.2", "sparse_gen-0.5"]
 
 
+def test_a_generator_of_ones_own(
+    run: Run, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from ilo_pl import TinyGenerator\ndef make(weights, seed): return TinyGenerator(seed)\n"
+    (tmp_path / "figure_generator.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    own = ["generator=custom", "generator.name=figure_generator:make", "method.steps=1"]
+    sweep = [f"input={faces}", "images=1", "methods=[csgm]", "levels=[0.2]"]
+    status, err = run("figure2_inpainting", "output=out", *sweep, *own)
+    assert status == 0, err
+
+
 def test_resuming_with_something_else_is_refused(run: Run, faces: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     name = "figure2_inpainting"

@@ -20,7 +20,7 @@ ROWS = [
     ["losses", "theory"],
     ["schedule", "rates", "columns"],
     ["point"],
-    ["io", "measurements", "tables"],
+    ["io", "latents", "measurements", "tables"],
     ["task"],
     ["objective"],
     ["stage"],

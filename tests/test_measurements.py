@@ -19,7 +19,8 @@ from ilo_pl import TinyGenerator
 from ilo_pl.config import load_config
 from ilo_pl.data import MeasurementFolder
 from ilo_pl.errors import IloError, InputError
-from ilo_pl.io import RunFolder, load_point, to_bytes
+from ilo_pl.io import RunFolder, to_bytes
+from ilo_pl.latents import load_point
 from ilo_pl.measurements import Measurements, Origin, find_measurements, load_measurements
 from ilo_pl.runner import run
 

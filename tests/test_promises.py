@@ -28,6 +28,7 @@ from ilo_pl import (
 )
 from ilo_pl.callbacks.writer import ResultWriter
 from ilo_pl.errors import OutputError
+from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.io import RunFolder, to_bytes
 from ilo_pl.operators import Mask
 from tests.conftest import IDS, images
@@ -298,7 +299,7 @@ def test_saved_latents_regenerate_the_png(
         latent_layout=layout,
         stages=(Stage(split=0, steps=3), Stage(split=last, steps=3, free_noises=4)),
     )
-    writer = ResultWriter(RunFolder(tmp_path), "tiny")
+    writer = ResultWriter(RunFolder(tmp_path), GeneratorConfig(name="tiny"))
     fit(make_task(schedule, (0, 1), batch_size=2), callbacks=[writer], precision="bf16-mixed")
     for name in IDS[:2]:
         point, about = load_point(tmp_path / "latents" / f"{name}.safetensors")

@@ -217,7 +217,13 @@ def test_a_run_gets_bounds_with_its_own_radii(
     # 11 channels at 4 x 4 and 8 x 8; r2 is the radius times their number.
     assert own["stage 2 of the run, split 1"] == (176, pytest.approx(100 / 88, rel=1e-5))
     assert own["stage 3 of the run, split 2"] == (704, pytest.approx(100 / 176, rel=1e-5))
+    (tmp_path / "bm3d").mkdir()
+    denoised = load_config(["input=x.png", "output=x", "task=denoising", "method=bm3d"])
+    text = OmegaConf.to_yaml(denoised.model_dump())
+    (tmp_path / "bm3d" / "config.yaml").write_text(text)
     keys[0] = f"output={tmp_path / 'none'}"
+    assert call(monkeypatch, *keys, f"run={tmp_path / 'bm3d'}") == 2
+    assert "'bm3d', which searches no generator" in capsys.readouterr().err
     assert call(monkeypatch, *keys, f"run={tmp_path / 'csgm'}") == 2
     assert "no l1 ball" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
@@ -232,6 +238,8 @@ def test_a_run_gets_bounds_with_its_own_radii(
         (["output=x", "split=9"], "Split 9 does not exist"),
         (["output=x", "run=nowhere"], "cannot be read as the configuration"),
         (["output=x", "matrices=[dense]"], "dense"),
+        (["output=x", "generator=tiyn"], "Did you mean 'tiny'"),
+        (["output=x", "weights=w.pt"], "tiny has no weights file, and w.pt was given"),
     ],
 )
 def test_bad_keys(

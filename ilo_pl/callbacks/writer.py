@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import pytorch_lightning as pl
 
 from ilo_pl.callbacks.results import ResultCallback
+from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.io import RunFolder
+from ilo_pl.latents import write_latents
 from ilo_pl.measurements import Measurements, Origin
 from ilo_pl.operators import Mask
 
@@ -21,7 +23,7 @@ class ResultWriter(ResultCallback):
 
     Args:
         folder: the run folder.
-        generator_name: registered name of the generator, kept beside the latents.
+        generator: which generator it is, kept with the latents.
         origin: how the measurements were made; without it they are not written as numbers.
         save_measurements: whether to write them as numbers, so that the run can be repeated from
             them; ``"auto"``: where they are no picture.
@@ -30,12 +32,12 @@ class ResultWriter(ResultCallback):
     def __init__(
         self,
         folder: RunFolder,
-        generator_name: str,
+        generator: GeneratorConfig,
         origin: Origin | None = None,
         save_measurements: bool | Literal["auto"] = "auto",
     ) -> None:
         self.folder = folder
-        self.generator_name = generator_name
+        self.generator = generator
         self.origin = origin
         self.save_measurements = save_measurements
 
@@ -59,4 +61,4 @@ class ResultWriter(ResultCallback):
         for record in result.stages:
             name = f"{result.id}.stage{record.stage}-round{record.round}-split{record.split}"
             self.folder.write_image("stages", name, record.image[0])
-        self.folder.write_latents(result.id, result.point, result.space, self.generator_name)
+        write_latents(self.folder, result.id, result.point, result.space, self.generator)

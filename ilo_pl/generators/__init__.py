@@ -29,11 +29,20 @@ def _biggan_deep(weights: Path | None, seed: int) -> SplitGenerator:
     return BigGANDeep.pretrained(weights)
 
 
+def _tiny(weights: Path | None, seed: int) -> SplitGenerator:
+    if weights is not None:
+        raise ConfigurationError(
+            f"The generator tiny has no weights file, and {weights} was given: its weights are random, by seed.",
+            hint="Leave the weights out, or name the generator that they belong to.",
+        )
+    return TinyGenerator(seed).freeze()
+
+
 GENERATORS: dict[str, Maker] = {
     "biggan_deep": _biggan_deep,
     "mobilestylegan_ffhq": lambda weights, seed: MobileStyleGAN.pretrained(weights),
     "stylegan2": _stylegan2,
-    "tiny": lambda weights, seed: TinyGenerator(seed).freeze(),
+    "tiny": _tiny,
 }
 
 
@@ -51,13 +60,18 @@ def make_generator(
             that was read from a file of results must not be.
 
     Raises:
-        ConfigurationError: there is no such generator.
+        ConfigurationError: there is no such generator, or it has no weights file.
         WeightsError: the weights cannot be used.
     """
-    if ":" in name and imports:
+    if ":" in name:
+        if not imports:
+            raise ConfigurationError(
+                f"The generator {name} is code that a file names, which is not imported for that.",
+                hint="If it is yours, name it yourself: generator=... or --generator ...",
+            )
         return _imported(name)(weights, seed).freeze()
     if name not in GENERATORS:
-        raise unknown("generator", name, GENERATORS)
+        raise unknown("generator", name, [*GENERATORS, "module:function"])
     return GENERATORS[name](weights, seed)
 
 

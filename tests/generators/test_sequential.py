@@ -177,7 +177,7 @@ def test_check_generator_command(
 
 
 def test_a_name_from_a_file_is_never_imported() -> None:
-    with pytest.raises(ConfigurationError, match="no generator 'os:abort'"):
+    with pytest.raises(ConfigurationError, match="os:abort is code that a file names"):
         make_generator("os:abort")
 
 
@@ -196,7 +196,14 @@ def test_a_generator_of_ones_own_from_the_command_line(
     assert command(monkeypatch, *run, "generator.name=own_generator:make") == 0
     latents = "out/latents/photo.safetensors"
     assert command(monkeypatch, "render", latents, "again.png") == 2
+    assert "own_generator:make" in capsys.readouterr().err
     own = ["--generator", "own_generator:make"]
     assert command(monkeypatch, "render", latents, "again.png", *own) == 0
+    # The folder of a run is a file of results too.
+    theory = ["theory", "output=bounds", "run=out", "counts=[4]", "images=2", "trials=1", "split=1"]
+    theory += ["matrices=[circulant]"]
+    assert command(monkeypatch, *theory) == 2
+    assert "is code that a file names" in capsys.readouterr().err
+    assert command(monkeypatch, *theory, "generator=own_generator:make") == 0
     again = Image.open("again.png").convert("RGB").tobytes()
     assert again == Image.open("out/reconstructions/photo.png").convert("RGB").tobytes()

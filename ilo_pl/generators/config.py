@@ -1,0 +1,34 @@
+"""Which generator, as configurations, the command line and files of latents say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from ilo_pl.generators import SplitGenerator, make_generator
+from ilo_pl.specs import Spec
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class GeneratorConfig(Spec):
+    """Which generator, and where its weights are (``null``: those in the package)."""
+
+    name: str
+    weights: str | None = None
+    seed: Seed = 0
+
+    def make(self, *, imports: bool) -> SplitGenerator:
+        """Return the generator, frozen.
+
+        Args:
+            imports: whether the user typed the name; see :func:`make_generator`.
+
+        Raises:
+            ConfigurationError: there is no such generator, or it has no weights file.
+            WeightsError: the weights cannot be used.
+        """
+        weights = Path(self.weights) if self.weights else None
+        return make_generator(self.name, weights, self.seed, imports=imports)
