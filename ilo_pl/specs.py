@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError
+from pydantic_core import ErrorDetails
 
 from ilo_pl.errors import ConfigurationError, nearest
+
+Path = tuple[int | str, ...]
 
 # true is 1 to Python; in a configuration it is a slip.
 Number = Annotated[float, Strict()]
@@ -26,36 +31,89 @@ class Spec(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise _explain(type(self), error) from None
+            raise _explain(type(self), data, error) from None
 
     # pydantic would call an overridden __init__ for nested specifications too, and the path to the
     # wrong key would be lost; this is how its own base class says not to.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
-def _explain(spec: type[BaseModel], error: ValidationError) -> ConfigurationError:
-    lines, hints = [], []
+def _explain(
+    spec: type[BaseModel], data: Mapping[str, Any], error: ValidationError
+) -> ConfigurationError:
+    lines: dict[Path, str] = {}
+    hints: list[str] = []
+    # What the members of a union each say of one value.
+    wanted: dict[Path, list[str]] = {}
     for problem in error.errors():
-        path = ".".join(str(part) for part in _without_tag(spec, problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"There is no key {path!r}.")
-            close = nearest(str(problem["loc"][-1]), _keys(spec, problem["loc"][:-1]))
+        path, value = _follow(data, problem["loc"])
+        kind, ctx = problem["type"], problem.get("ctx", {})
+        if kind == "extra_forbidden":
+            lines[path] = f"There is no key {_dotted(path)!r}."
+            close = nearest(str(path[-1]), _keys(spec, problem["loc"][:-1]))
             if close:
                 hints.append(f"Did you mean {' or '.join(repr(c) for c in close)}?")
-        elif problem["type"] == "missing":
-            lines.append(f"The key {path!r} is missing.")
-        elif problem["type"] == "value_error":
-            lines.append(f"{path + ': ' if path else ''}{problem['ctx']['error']}")
+        elif kind in ("missing", "union_tag_not_found"):
+            path = (*path, problem["loc"][-1] if kind == "missing" else "name")
+            lines[path] = f"The key {_dotted(path)!r} is missing."
+        elif kind == "value_error":
+            lines[path] = f"{_dotted(path) + ': ' if path else ''}{ctx['error']}"
+        elif kind == "too_short" and any(p[: len(path)] == path for p in wanted):
+            continue  # because its items are wrong, which is said already
         else:
-            lines.append(f"{path} = {problem['input']!r} cannot be used: {problem['msg']}.")
-    return ConfigurationError("\n".join(lines), hint=" ".join(hints))
+            if kind == "union_tag_invalid":
+                path, value = (*path, "name"), ctx["tag"]
+            wanted.setdefault(path, []).extend(_wanted(problem))
+            lines[path] = f"{_dotted(path)} = {value!r} cannot be used: give {_or(wanted[path])}."
+    return ConfigurationError("\n".join(lines.values()), hint=" ".join(hints))
 
 
-def _without_tag(spec: type[BaseModel], path: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Drop what pydantic adds to a path to say which member of a tagged union it looked at."""
-    field = spec.model_fields.get(str(path[0])) if path else None
-    tagged = field is not None and field.discriminator is not None and len(path) > 1
-    return (path[0], *path[2:]) if tagged else path
+def _follow(data: Any, loc: Path) -> tuple[Path, Any]:
+    """Return the part of a problem's place that leads through the data, and the value there.
+
+    The rest is what pydantic adds to say which member of a union it looked at.
+    """
+    path: Path = ()
+    for part in loc:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        path = (*path, part)
+    return path, data
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(map(str, path))
+
+
+def _or(words: Sequence[str]) -> str:
+    *most, last = dict.fromkeys(words)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+KINDS = {
+    "bool": ["true", "false"],
+    "int": ["a whole number"],
+    "float": ["a number"],
+    "string": ["text"],
+    "tuple": ["a list"],
+}
+
+
+def _wanted(problem: ErrorDetails) -> list[str]:
+    """Return what one member of a type takes, in words."""
+    kind, ctx = problem["type"], problem.get("ctx", {})
+    if kind in ("literal_error", "union_tag_invalid"):
+        return re.findall("'([^']*)'", ctx.get("expected", ctx.get("expected_tags", "")))
+    if kind == "too_long":
+        return [f"a list of at most {ctx['max_length']}, not of {ctx['actual_length']}"]
+    if kind == "too_short":
+        return [f"a list of at least {ctx['min_length']}, not of {ctx['actual_length']}"]
+    words = problem["msg"].removeprefix("Input should be ")
+    if words.startswith(("greater", "less")):
+        return [f"a number {words}"]
+    return KINDS.get(kind.partition("_")[0], [words])
 
 
 def _keys(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -287,6 +287,20 @@ BAD = {
     "no source": (["task=inpainting"], "no alpha channel"),
     "fraction": (["operator.fraction=0"], "fraction = 0"),
     "box": (["operator.fraction=null", "operator.box=[9,0,4,4]"], "left < right"),
+    "box of text": (["operator.fraction=null", "operator.box=x"], "operator.box = 'x' cannot be used: give a list."),
+    "box of five": (["operator.fraction=null", "operator.box=[1,2,3,4,5]"], "a list of at most 4, not of 5"),
+    "choice of three": (["save_measurements=maybe"], "error: save_measurements = 'maybe' cannot be used: give "
+        "true, false or auto. $"),
+    "number or word": (["trainer.devices=x"], "error: trainer.devices = 'x' cannot be used: give auto or a whole "
+        "number. $"),
+    "part": (
+        ["task=deblurring", "operator=composition", "operator.parts=[{name: blur, sigma: x}]"],
+        "error: operator.parts.0.sigma = 'x' cannot be used: give a number. $",
+    ),
+    "name of a part": (
+        ["task=deblurring", "operator=composition", "operator.parts=[{name: grei}]"],
+        "operator.parts.0.name = 'grei' cannot be used: give mask, .* or identity. $",
+    ),
     "box of three": (["operator.fraction=null", "operator.box=[9,0,4]"], r"operator\.box\.3.* missing"),
     "colour": (["operator.fraction=null", "operator.colour=bluish"], "not a colour"),
     "negative radius": (["method.radii.hidden=-1"], "radii.hidden = -1"),
