@@ -22,6 +22,7 @@ from ilo_pl.errors import ConfigurationError, IloError, InputError, unknown
 from ilo_pl.figures import draw_figure
 from ilo_pl.generators import SplitGenerator
 from ilo_pl.io import RunFolder, find_images, image_size, load_image, to_bytes
+from ilo_pl.ledger import flat, is_free
 from ilo_pl.metrics import Scorer, Scores
 from ilo_pl.plan import Plan, Setting
 from ilo_pl.report import write_grid
@@ -93,24 +94,18 @@ def _check_setting(setting: Setting, generator: SplitGenerator) -> None:
         config.operator.maker(generator.image_shape, config.seed)
     if not (setting.folder.path / "config.yaml").exists():
         return
-    before, now = (_flat(c.model_dump()) for c in (load_run_config(setting.folder.path), config))
+    before, now = (flat(c.model_dump()) for c in (load_run_config(setting.folder.path), config))
     # The images are compared themselves, wherever the folder is.
     changed = [
         f"{key} = {before.get(key)!r} before, {now.get(key)!r} now"
         for key in {**before, **now}
-        if key not in ("input", "output", "reference") and before.get(key) != now.get(key)
+        if key != "input" and not is_free(key) and before.get(key) != now.get(key)
     ]
     if changed:
         raise ConfigurationError(
             f"{setting.folder.path} was run with other settings: {'; '.join(changed)}.",
             hint="Resume with the settings it was started with, or give another folder with output=...",
         )
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict) or not node:
-        return {prefix.removesuffix("."): node}
-    return {k: v for key, value in node.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
 
 
 def _prepare(plan: Plan, folder: RunFolder) -> dict[str, Path]:

@@ -122,7 +122,7 @@ class Ledger:
         changed = [
             f"{key} = {old.get(key)!r} before, {new.get(key)!r} now"
             for key in {**old, **new}
-            if not _is_free(key) and old.get(key) != new.get(key)
+            if not is_free(key) and old.get(key) != new.get(key)
         ]
         if before["ids"] != record["ids"]:
             differ = sorted(set(before["ids"]) ^ set(record["ids"]))
@@ -252,7 +252,8 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in node.items() for k, v in flat(value, f"{prefix}{key}.").items()}
 
 
-def _is_free(key: str) -> bool:
+def is_free(key: str) -> bool:
+    """Return whether a resumed run may have another value for a dotted key: it does not reach the results."""
     group, _, rest = key.partition(".")
     return group in FREE or (group == "trainer" and rest in FREE_TRAINER)
 
