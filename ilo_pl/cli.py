@@ -185,8 +185,8 @@ def info() -> None:
     """List versions, devices and everything that can be chosen."""
     import torch
 
-    from ilo_pl.config import choices
     from ilo_pl.generators.weights import registry
+    from ilo_pl.groups import choices
     from ilo_pl.losses import LOSSES
     from ilo_pl.operators import OPERATORS
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,9 +15,9 @@ from yaml import YAMLError
 
 from ilo_pl.classical import OutsideMethod, outside_method
 from ilo_pl.columns import schedule_from_columns
-from ilo_pl.errors import ConfigurationError, nearest, unknown
+from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.generators.config import GeneratorConfig, Seed
-from ilo_pl.losses import LOSSES
+from ilo_pl.groups import TASK_OF, check_keys, choices, config_dir
 from ilo_pl.measurements import adopt, find_measurements, load_origin
 from ilo_pl.measuring import OperatorSpec
 from ilo_pl.noise import NoiseSpec
@@ -77,19 +76,6 @@ class RunConfig(Spec):
         return outside_method(self.method)
 
 
-def config_dir() -> Path:
-    """Return the folder of the YAML groups, in an installed package or in a checkout."""
-    packaged = Path(str(resources.files("ilo_pl"))) / "configs"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
-
-
-def choices(group: str) -> list[str]:
-    """Return the names of a config group, without the ones that only others build on."""
-    return sorted(
-        p.stem for p in (config_dir() / group).glob("*.yaml") if not p.stem.startswith("_")
-    )
-
-
 def load_config(overrides: Sequence[str]) -> RunConfig:
     """Compose a configuration from overrides ``key=value`` in Hydra's syntax.
 
@@ -124,6 +110,11 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
         raise ConfigurationError(
             "A classifier measures no image, so that there is no input.",
             hint="Leave input= out; samples=4 starts from four random faces.",
+        )
+    if "samples" in given and not guided:
+        raise ConfigurationError(
+            f"samples={given['samples']} cannot be given here: as many images come out as go in.",
+            hint="It is a key of task=ood_generation, which has no input.",
         )
     config = RunConfig(**{**container, "input": None} if guided else container)
     if not isinstance(config.method.get("name"), str):
@@ -201,10 +192,10 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
             raise ConfigurationError(
                 f"operator={picks['operator']} needs the task that it belongs to.",
                 choices=choices("task"),
-                hint="A task brings its operator: give task=... and leave operator= out.",
+                hint=f"For example task={TASK_OF[picks['operator']]} operator={picks['operator']}.",
             )
         base = compose("default", [f"{g}={p}" for g, p in picks.items()])
-        _check_keys([p.key_or_group for p in parsed if p.key_or_group not in picks], base)
+        check_keys([p.key_or_group for p in parsed if p.key_or_group not in picks], base)
         try:
             composed: DictConfig = compose("default", list(overrides))
         except (ConfigCompositionException, OmegaConfBaseException) as error:
@@ -213,30 +204,3 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
                 f"The configuration cannot be composed: {str(cause).splitlines()[0]}"
             ) from None
         return composed
-
-
-def _check_keys(keys: Sequence[str], base: DictConfig) -> None:
-    known = list(_flatten(OmegaConf.to_container(base)))
-    for key in keys:
-        if key in known:
-            continue
-        if key.startswith("method.losses."):
-            name = key.removeprefix("method.losses.")
-            if name not in LOSSES:
-                raise unknown("loss", name, LOSSES)
-            continue
-        close = nearest(key, known) or [k for k in known if k.endswith(key.rpartition(".")[2])]
-        hint = f"Did you mean {' or '.join(close)}? " if close else ""
-        raise ConfigurationError(
-            f"There is no configuration key {key!r}.",
-            hint=f"{hint}All keys are explained in {config_dir() / 'default.yaml'}.",
-        )
-
-
-def _flatten(node: Any, prefix: str = "") -> list[str]:
-    if not isinstance(node, dict):
-        return []
-    keys = []
-    for key, value in node.items():
-        keys += [f"{prefix}{key}", *_flatten(value, f"{prefix}{key}.")]
-    return keys

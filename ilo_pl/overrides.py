@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -30,3 +35,15 @@ def parse_override(text: str) -> Override:
             f"{text!r} cannot be used: keys can be set, not removed.", hint="Set the key to null."
         )
     return parsed
+
+
+def override_texts(keys: Mapping[str, Any]) -> list[str]:
+    """Return keys and values as overrides."""
+    return [f"{key}={value_text(value)}" for key, value in keys.items()]
+
+
+def value_text(value: Any) -> str:
+    """Return a value as it is written behind ``key=``."""
+    if isinstance(value, str) and re.fullmatch(r"[\w.-]+", value):
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,12 @@ from typing import Annotated, Any
 from omegaconf import OmegaConf
 from pydantic import Field
 
-from ilo_pl.config import RunConfig, choices, config_dir, load_config
+from ilo_pl.config import RunConfig, load_config
 from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.figures import Panel
+from ilo_pl.groups import choices, config_dir
 from ilo_pl.io import RunFolder
-from ilo_pl.overrides import parse_override
+from ilo_pl.overrides import override_texts, parse_override, value_text
 from ilo_pl.specs import Number, Spec, Whole
 
 Keys = dict[str, Any]
@@ -165,12 +164,16 @@ def make_plan(name: str, overrides: Sequence[str], quick: bool = False) -> Plan:
     output = Path(str(read["output"]))
     small = spec.quick if quick else None
     variants = _variants(spec, read.get("methods"), small)
+    _check_lines(spec, variants, rest)
     levels = _levels(spec, read.get("levels"), small)
-    common = [*_texts({"task": spec.task, **spec.keys, **(small.keys if small else {})})]
+    common = [*override_texts({"task": spec.task, **spec.keys, **(small.keys if small else {})})]
+    # Keys of a search are for the lines that search; where there are none, they are a slip.
+    plain = _not_of_method(rest) if any(v.method != "bm3d" for v in variants.values()) else rest
+    given = {m: plain if v.method == "bm3d" else rest for m, v in variants.items()}
     settings = [
-        Setting(method, level, _compose(spec, output, method, variant, level, common, rest))
+        Setting(m, level, _compose(spec, output, m, variant, level, common, given[m]))
         for level in levels
-        for method, variant in variants.items()
+        for m, variant in variants.items()
     ]
     return Plan(
         name,
@@ -187,12 +190,12 @@ def _divide(spec: Experiment, overrides: Sequence[str]) -> tuple[Keys, list[str]
     """Return the values of the keys that the experiment reads, and the overrides that are for the runs."""
     read: Keys = {}
     rest = []
-    swept = (spec.axis.key,) if spec.axis else ()
     for text in overrides:
         override = parse_override(text)
         key = override.key_or_group
-        if key in CHOSEN or key in swept:
-            hint = "Use levels=[...]." if key in swept else "Its file in configs/experiment has it."
+        swept = spec.axis is not None and key not in CHOSEN and _overlap(key, spec.axis.key)
+        if key in CHOSEN or swept:
+            hint = "Use levels=[...]." if swept else "Its file in configs/experiment has it."
             raise ConfigurationError(f"The experiment chooses {key} itself.", hint=hint)
         if key in READ:
             read[key] = override.value()
@@ -216,6 +219,25 @@ def _variants(spec: Experiment, wanted: Any, quick: Quick | None) -> dict[str, V
         keys = {**known[name].keys, **(quick.methods.get(name, {}) if quick else {})}
         found[name] = known[name].model_copy(update={"keys": keys})
     return found
+
+
+def _check_lines(spec: Experiment, variants: Mapping[str, Variant], rest: Sequence[str]) -> None:
+    """Refuse overrides of what makes a line the one that its label says."""
+    for text in rest:
+        given = parse_override(text).key_or_group
+        for name in [m for m in variants if m in spec.methods]:
+            for key, value in spec.methods[name].keys.items():
+                if _overlap(given, key):
+                    raise ConfigurationError(
+                        f"{given} cannot be given: the line {name!r} of the figure is the one with "
+                        f"{key} = {value_text(value)}.",
+                        hint="Leave it out, or take other lines with methods=[...].",
+                    )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether setting one key sets the other: method.radii={...} sets method.radii.hidden too."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _levels(spec: Experiment, wanted: Any, quick: Quick | None) -> list[int | float | None]:
@@ -262,19 +284,11 @@ def _compose(
         paths |= {"input": str(images), "reference": str(images)}
     swept = {spec.axis.key: level} if spec.axis else {}
     config = ["save_measurements=false", f"method={variant.method}"]
-    own = [*common, *_texts(variant.keys)]
+    own = [*common, *override_texts(variant.keys)]
     if variant.method == "bm3d":
-        # It has no schedule that a key of the others could mean.
-        own, rest = ([t for t in ts if not t.startswith("method.")] for ts in (own, rest))
-    return load_config([*config, *own, *_texts(swept), *rest, *_texts(paths)])
+        own = _not_of_method(own)
+    return load_config([*config, *own, *override_texts(swept), *rest, *override_texts(paths)])
 
 
-def _texts(keys: Keys) -> list[str]:
-    """Return keys as overrides in Hydra's syntax."""
-    return [f"{key}={_text(value)}" for key, value in keys.items()]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(r"[\w.-]+", value):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+def _not_of_method(texts: Sequence[str]) -> list[str]:
+    return [text for text in texts if not text.lstrip("+").startswith("method.")]

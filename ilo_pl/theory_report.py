@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ilo_pl import theory
-from ilo_pl.config import config_dir, load_run_config
+from ilo_pl.config import load_run_config
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators.config import GeneratorConfig
+from ilo_pl.groups import config_dir
 from ilo_pl.io import RunFolder
 from ilo_pl.specs import Spec
 from ilo_pl.tables import write_table

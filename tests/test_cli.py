@@ -17,7 +17,7 @@ import torch
 import yaml
 from PIL import Image
 
-from ilo_pl import TinyGenerator, config
+from ilo_pl import TinyGenerator, config, groups
 from ilo_pl.io import to_bytes
 from tests.conftest import command
 
@@ -340,7 +340,13 @@ BAD = {
     "name": (["method.name=null"], "not a name"),
     "empty input": (["input="], "input"),
     "empty mask file": (["operator.fraction=null", "operator.file=''"], "operator.file"),
-    "operator without its task": (["operator=grey"], "needs the task"),
+    "operator without its task": (["operator=grey"], "needs the task.* task=colourisation operator=grey"),
+    "motion blur without a task": (["operator=motion_blur"], "For example task=deblurring operator=motion_blur"),
+    "key of a noise model that is not chosen": (["noise.sigma=9"], "It is a key of noise=gaussian"),
+    "key of another operator": (["operator.factor=4"], "It is a key of task=super_resolution operator=bicubic"),
+    "steps of bm3d": (["method=bm3d", "method.steps=4"], "The method 'bm3d' has no steps"),
+    "radii of bm3d": (["method=bm3d", "method.radii.hidden=4"], "The method 'bm3d' has no radii"),
+    "samples": (["samples=4"], "It is a key of task=ood_generation"),
     "negative weight": (["method.losses.mse=-1"], "losses.mse: -1"),
     "huge seed": (["generator.seed=99999999999999999999"], "generator.seed"),
     "huge rate": (["method.lr=1e300"], "lr = 1e"),
@@ -444,6 +450,11 @@ def test_every_shipped_choice_composes() -> None:
             assert made.method["name"] == method
             assert made.task.name == task
             assert made.schedule.stages
+
+
+def test_every_operator_has_a_task_to_name() -> None:
+    assert set(groups.TASK_OF) == set(groups.choices("operator"))
+    assert set(groups.TASK_OF.values()) <= set(groups.choices("task"))
 
 
 def test_info_lists_what_can_be_chosen(run: Run) -> None:

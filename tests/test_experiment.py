@@ -218,15 +218,15 @@ def test_generation_towards_a_class_by_radius(run: Run, tmp_path: Path) -> None:
 def test_errors_along_a_search(run: Run, faces: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     status, err = run(
-        "figures6_7_speed", f"output={out}", f"input={faces}", "methods=[ilo_1,ilo_2]", "generator=tiny",
-        "method.free_noises=4", "method.splits=[0,2]", "method.steps=[14,12]", "images=[bob]",
+        "figures6_7_speed", f"output={out}", f"input={faces}", "methods=[ilo_1,ilo_3]", "generator=tiny",
+        "images=[bob]", "--quick",
     )  # fmt: skip
     assert status == 0, err
-    rows = [r for r in rows_of(out / "trace.csv") if r["method"] == "ilo_2"]
-    assert [int(r["step"]) for r in rows] == [1, 10, 14, 20, 26]
+    rows = [r for r in rows_of(out / "trace.csv") if r["method"] == "ilo_3"]
+    assert [int(r["step"]) for r in rows] == [1, 10, 20, 27, 30, 40, 50, 54, 60, 70, 80]
     seconds = [float(r["seconds"]) for r in rows]
     assert seconds == sorted(seconds)
-    final = next(r for r in rows_of(out / "results.csv") if r["method"] == "ilo_2")
+    final = next(r for r in rows_of(out / "results.csv") if r["method"] == "ilo_3")
     assert float(rows[-1]["mse"]) == pytest.approx(float(final["mse"]), rel=0.02)  # bytes there
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert final["seconds"] == ""
@@ -300,6 +300,22 @@ def test_every_shipped_experiment_can_be_planned(name: str) -> None:
     assert len(steps) == 1, "methods are compared at equal steps"
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "says"),
+    [
+        ("table1_sna", ["method.sna=0"], "method.sna cannot be given: the line 'csgm' .* method.sna = 0"),
+        ("figures6_7_speed", ["method.steps=9"], "line 'ilo_1' .* method.steps = 200"),
+        ("figures6_7_speed", ["method.radii={noises: 1}"], "line 'ilo_1' .* method.radii.hidden = null"),
+        ("figure5_ood", ["method.radii={hidden: 1}"], "chooses method.radii itself"),
+        ("table1_sna", ["methods=[bm3d]", "method.stepps=9"], "no configuration key 'method.stepps'"),
+        ("table1_sna", ["methods=[bm3d,ilo]", "method.stepps=9"], "Did you mean method.steps"),
+    ],
+)  # fmt: skip
+def test_keys_that_would_change_what_a_line_is(name: str, keys: list[str], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        make_plan(name, ["output=x", *keys])
+
+
 BAD = {
     "name": (["figure2_inpaintin"], "Did you mean 'figure2_inpainting'"),
     "method": (["methods=[iloo]"], "no method 'iloo'.*Did you mean 'ilo'"),
@@ -316,7 +332,8 @@ BAD = {
     "value": (["batch_size=many"], "batch_size = 'many'"),
     "device": (["trainer.accelerator=tpu"], "cannot be used here"),
     "loss": (["method.losses.lpips=1", "method.losses.lpips={net: big}"], "net 'big'"),
-    "bm3d": (["methods=[bm3d]"], "operator is 'mask'"),
+    "bm3d": (["methods=[bm3d]"], "The method 'bm3d' has no steps"),
+    "bm3d with another": (["methods=[bm3d,csgm]"], "operator is 'mask'"),
     "output": (["output=null"], "output must be given"),
 }
 

@@ -30,6 +30,7 @@ ROWS = [
     ["measuring"],
     ["noise"],
     ["data", "classical"],
+    ["groups"],
     ["config"],
     ["metrics"],
     ["report"],
