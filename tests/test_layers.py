@@ -35,7 +35,7 @@ ROWS = [
     ["report"],
     ["guidance"],
     ["trainers", "ledger"],
-    ["search"],
+    ["sequence", "search"],
     ["runner"],
     ["theory_report"],
     ["figures", "trace"],
