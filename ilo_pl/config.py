@@ -65,7 +65,7 @@ class RunConfig(Spec):
     samples: Annotated[int, Field(ge=1, le=10**6)] = 1
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=1)] = 1
-    compile: bool | Literal["auto"] = "auto"
+    compile: bool | Literal["auto", "max-autotune"] = "auto"
     task: TaskConfig
     generator: GeneratorConfig
     operator: OperatorSpec

@@ -35,8 +35,9 @@ class ILOInversion(pl.LightningModule):
 
     Args:
         task: the inverse problem.
-        compile: compile the expensive end of the generator: ``True``, ``False`` or ``"auto"``, which
-            compiles when the schedule is long enough to repay it.
+        compile: compile the expensive end of the generator: ``True``, ``False``, ``"max-autotune"``
+            (tuned kernels and, on CUDA, graphs; slow to compile), or ``"auto"``, which compiles when
+            the schedule is long enough to repay it.
         keep_results: keep every :class:`Reconstruction` in :attr:`results`, and in checkpoints. Switch
             it off for long runs whose results a :class:`~ilo_pl.callbacks.results.ResultCallback` takes away.
 
