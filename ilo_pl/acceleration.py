@@ -18,7 +18,7 @@ from torch import Tensor
 from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.task import InverseTask
 
-CompileMode = bool | Literal["auto"]
+CompileMode = bool | Literal["auto", "max-autotune"]
 
 # Compilation takes 20 to 40 s on two cores and saves 0.7 s a step at 1024 x 1024; small images and short
 # runs would not get it back.
@@ -33,7 +33,9 @@ class Synthesizer:
 
     Args:
         task: tells the generator, the splits at which stages start, and how long the run is.
-        mode: ``True``, ``False`` or ``"auto"``.
+        mode: ``True``, ``False``, ``"auto"`` (when the run is long enough to repay it), or
+            ``"max-autotune"``: torch.compile's mode of that name, which tries kernels and, on CUDA,
+            records graphs.
 
     Attributes:
         enabled: whether segments are compiled; becomes ``False`` with a warning when the machine has
@@ -51,7 +53,8 @@ class Synthesizer:
         steps = schedule.total_steps * len(task.units)
         pixels = math.prod(task.generator.image_shape[1:])
         worth_it = steps >= AUTO_MIN_STEPS and pixels >= AUTO_MIN_PIXELS
-        self.enabled = worth_it if mode == "auto" else mode
+        self.enabled = worth_it if mode == "auto" else bool(mode)
+        self._mode = "max-autotune" if mode == "max-autotune" else None
 
     def __call__(
         self, state: State, styles: Tensor, noises: list[Tensor | None], start: int, stop: int
@@ -114,7 +117,7 @@ class Synthesizer:
 
         # Without isolation all segments would share one code object, and so one recompile limit.
         compiled: Segment = torch.compile(  # type: ignore[call-overload]
-            run, dynamic=False, isolate_recompiles=True
+            run, dynamic=False, isolate_recompiles=True, mode=self._mode
         )
         return compiled
 

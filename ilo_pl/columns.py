@@ -36,6 +36,29 @@ def schedule_from_columns(method: Mapping[str, Any]) -> Schedule:
         ) from None
 
 
+def following(method: Mapping[str, Any], follow: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a method that starts from the solution of the image before.
+
+    Args:
+        method: how the first image is searched; of its lists, the last value counts.
+        follow: what is otherwise for the others, stage by stage.
+    """
+    last = {key: _last(value) for key, value in method.items()}
+    return {**last, **{key: _over(last.get(key), value) for key, value in follow.items()}}
+
+
+def _last(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _last(inner) for key, inner in value.items()}
+    return value[-1] if isinstance(value, list | tuple) and value else value
+
+
+def _over(old: Any, new: Any) -> Any:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return {**old, **{key: _over(old.get(key), value) for key, value in new.items()}}
+    return new
+
+
 def _stage_columns(columns: Mapping[str, Any], i: int, count: int) -> dict[str, Any]:
     """Return one stage's keys. A single radius holds from the second stage on."""
     picked = _pick(columns, i, count, "")

@@ -14,7 +14,7 @@ from pydantic import Field
 from yaml import YAMLError
 
 from ilo_pl.classical import OutsideMethod, outside_method
-from ilo_pl.columns import schedule_from_columns
+from ilo_pl.columns import following, schedule_from_columns
 from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.generators.config import GeneratorConfig, Seed
 from ilo_pl.groups import TASK_OF, check_keys, choices, config_dir
@@ -34,7 +34,7 @@ def _below(value: float | None, limit: float, then: Any, otherwise: Any) -> Any:
 
 OmegaConf.register_new_resolver("below", _below, replace=True)
 
-GROUPS = ("generator", "operator", "noise", "task", "method", "trainer", "logger")
+GROUPS = ("generator", "operator", "noise", "task", "method", "follow", "trainer", "logger")
 
 
 class TaskConfig(Spec):
@@ -56,12 +56,13 @@ class RunConfig(Spec):
     samples: Annotated[int, Field(ge=1, le=10**6)] = 1
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=1)] = 1
-    compile: bool | Literal["auto"] = "auto"
+    compile: bool | Literal["auto", "max-autotune"] = "auto"
     task: TaskConfig
     generator: GeneratorConfig
     operator: OperatorSpec
     noise: NoiseSpec
     method: dict[str, Any]
+    follow: dict[str, Any] = Field(default_factory=lambda: {"name": "none"})
     trainer: TrainerConfig
     logger: LoggerConfig = LoggerConfig()
 
@@ -69,6 +70,18 @@ class RunConfig(Spec):
     def schedule(self) -> Schedule:
         """The method as a schedule."""
         return schedule_from_columns(self.method)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether images after the first start from the one before."""
+        return self.follow.get("name") != "none"
+
+    @property
+    def following(self) -> Schedule | None:
+        """What images after the first are searched with, from the solution of the one before."""
+        if not self.ordered:
+            return None
+        return schedule_from_columns(following(self.method, self.follow))
 
     @property
     def outside(self) -> OutsideMethod | None:
@@ -122,8 +135,27 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
     if config.outside:
         config.outside.check(config.operator, config.noise)
     else:
-        _ = config.schedule
+        _ = config.schedule, config.following
+    if config.ordered:
+        _check_sequence(config)
     return config
+
+
+def _check_sequence(config: RunConfig) -> None:
+    """Refuse what has no order."""
+    if config.outside or config.batch_size != 1 or config.input is None:
+        wrong = (
+            f"batch_size = {config.batch_size}"
+            if config.batch_size != 1
+            else f"method = {config.method['name']}"
+            if config.outside
+            else f"task = {config.task.name}"
+        )
+        raise ConfigurationError(
+            f"follow = {config.follow['name']} starts every image from the one before, which does not go "
+            f"with {wrong}.",
+            hint="Use batch_size=1, a method of the engine and a task that has an input; or follow=none.",
+        )
 
 
 def _container(overrides: Sequence[str]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def check_keys(keys: Sequence[str], base: DictConfig) -> None:
 def _remedy(key: str, known: Sequence[str]) -> str:
     """Return what an unknown key may have been meant to be: one of another choice, or a slip."""
     group, _, rest = key.partition(".")
-    if group in ("operator", "noise", "logger"):
+    if group in ("operator", "noise", "follow", "logger"):
         owners = [
             c for c in choices(group) if rest in OmegaConf.load(config_dir() / group / f"{c}.yaml")
         ]

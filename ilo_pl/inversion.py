@@ -35,8 +35,9 @@ class ILOInversion(pl.LightningModule):
 
     Args:
         task: the inverse problem.
-        compile: compile the expensive end of the generator: ``True``, ``False`` or ``"auto"``, which
-            compiles when the schedule is long enough to repay it.
+        compile: compile the expensive end of the generator: ``True``, ``False``, ``"max-autotune"``
+            (tuned kernels and, on CUDA, graphs; slow to compile), or ``"auto"``, which compiles when
+            the schedule is long enough to repay it.
         keep_results: keep every :class:`Reconstruction` in :attr:`results`, and in checkpoints. Switch
             it off for long runs whose results a :class:`~ilo_pl.callbacks.results.ResultCallback` takes away.
 
@@ -47,7 +48,7 @@ class ILOInversion(pl.LightningModule):
         unit: which of the units is being run.
         step: gradient steps that it has had.
         updating: whether the state is between two that a search can go on from.
-        origin: number of the first unit, when loggers are to count steps from there.
+        origin: gradient steps before the first unit, when loggers are to count from there.
         stage: the stage being run, a LightningModule whose parameters are the variables.
     """
 
@@ -137,7 +138,7 @@ class ILOInversion(pl.LightningModule):
         size = len(self.walk.batch.ids)
         self.log("loss", loss.detach() / size, batch_size=size)
         if self.origin is not None:
-            steps = (self.origin + self.unit) * self.task.schedule.total_steps + self.step
+            steps = self.origin + self.unit * self.task.schedule.total_steps + self.step
             self.log("step", float(steps), batch_size=size)
         return loss
 

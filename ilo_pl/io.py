@@ -24,6 +24,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_ID = 180
 MAX_PART = 255
 LIST_SUFFIX = ".txt"
+# A third of the time of zlib's default, for files a tenth larger.
+PNG_COMPRESSION = 3
 FIRST_TURNED = 5  # EXIF orientations from here on swap width and height
 
 
@@ -255,4 +257,7 @@ class RunFolder:
         """
         data = image if image.dtype == torch.uint8 else to_bytes(image)
         picture = Image.fromarray(data.permute(1, 2, 0).cpu().numpy())
-        return self.write(f"{kind}/{name}.png", lambda path: picture.save(path, "PNG"))
+        return self.write(
+            f"{kind}/{name}.png",
+            lambda path: picture.save(path, "PNG", compress_level=PNG_COMPRESSION),
+        )

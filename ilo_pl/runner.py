@@ -25,8 +25,10 @@ from ilo_pl.measuring.specs import ClassifierSpec
 from ilo_pl.metrics import Scores, score_run
 from ilo_pl.operators import Classifier
 from ilo_pl.report import MAX_ROWS, row_of, write_grid
-from ilo_pl.search import Place, make_place, search, with_devices
-from ilo_pl.task import GREY_LEVELS, InMemory, InverseTask, MeasurementSource
+from ilo_pl.schedule import Schedule
+from ilo_pl.search import Place, Problem, make_place, search, with_devices
+from ilo_pl.sequence import Predecessors
+from ilo_pl.task import GREY_LEVELS, InMemory, InverseTask, MeasurementSource, Start
 
 # A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
 # measurements as numbers.
@@ -94,6 +96,7 @@ class _Ready(NamedTuple):
     origin: Origin
     bad: Mapping[str, str]
     task: InverseTask | None
+    follower: InverseTask | None
 
 
 def _prepare(config: RunConfig, launch: bool) -> _Ready:
@@ -117,10 +120,13 @@ def _prepare(config: RunConfig, launch: bool) -> _Ready:
     source, origin, bad = _source(config, files, shape)
     if config.outside:
         config.outside.load()
-    task = None if config.outside else _task(config, generator, source)
+    task = None if config.outside else _task(config, generator, source, config.schedule)
+    later = None if config.outside else config.following
+    start = Predecessors(folder, source.ids)
+    follower = _task(config, generator, source, later, start) if later else None
     if begins:
         folder.check(bytes_needed=len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL)
-    return _Ready(config, place, folder, references, source, origin, bad, task)
+    return _Ready(config, place, folder, references, source, origin, bad, task, follower)
 
 
 def _search(config: RunConfig, ready: _Ready, callbacks: Sequence[pl.Callback]) -> Entry:
@@ -132,7 +138,7 @@ def _search(config: RunConfig, ready: _Ready, callbacks: Sequence[pl.Callback]) 
         ledger.join(config)
     else:
         ledger.begin(config)
-    search(config, task, ledger, ready.origin, place, callbacks)
+    search(config, Problem(task, ready.origin, ready.follower), ledger, place, callbacks)
     if place.rank > 0:
         return Entry(())
     whole = ledger.close()
@@ -153,12 +159,19 @@ def _conclude(config: RunConfig, ready: _Ready, whole: Entry) -> list[Scores] | 
     return scores
 
 
-def _task(config: RunConfig, generator: SplitGenerator, source: MeasurementSource) -> InverseTask:
+def _task(
+    config: RunConfig,
+    generator: SplitGenerator,
+    source: MeasurementSource,
+    schedule: Schedule,
+    start: Start | None = None,
+) -> InverseTask:
     return InverseTask(
         generator,
         None,
         source,
-        schedule=config.schedule,
+        schedule=schedule,
+        start=start,
         seed=config.seed,
         batch_size=config.batch_size,
         noise_sigma=config.noise.sigma / GREY_LEVELS,

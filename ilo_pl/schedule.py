@@ -168,7 +168,7 @@ class Schedule(Spec):
     """The stages of one inversion, in order.
 
     Args:
-        stages: at least one; the first at split 0, splits never decreasing.
+        stages: at least one, splits never decreasing; the first at split 0, unless the task gives a start.
         latent_space: the space that the latents are searched in: z, v (Gaussianised w) or w.
         latent_layout: one latent ``shared`` by all style slots, or one ``per_slot``.
         init: start from ``random`` latents (N(0, 1) keyed by image id) or from their ``mean``.
@@ -193,11 +193,6 @@ class Schedule(Spec):
         """Refuse schedules that cannot be walked."""
         splits = [stage.split for stage in self.stages]
         known = [split for split in splits if split != IMAGE_SPLIT]
-        if splits[0] != 0:
-            raise ConfigurationError(
-                f"The first stage is at split {splits[0]}.",
-                hint="The search starts from the latent: put a stage at split 0 first.",
-            )
         if known != sorted(known) or splits[: len(known)] != known:
             raise ConfigurationError(f"Splits must not decrease; got {splits}.")
         if not self.carry_skip and any(stage.reencode.steps for stage in self.stages):
@@ -226,12 +221,22 @@ class Schedule(Spec):
         """Gradient steps of one batch of images, re-encoding included."""
         return sum(phase.steps for phase in self.phases)
 
-    def resolve(self, generator: SplitGenerator) -> Schedule:
+    def resolve(self, generator: SplitGenerator, *, started: bool = False) -> Schedule:
         """Return the schedule with the image's split by its number, checked against a generator.
+
+        Args:
+            generator: the generator.
+            started: whether the search is given a start, which may lie behind split 0.
 
         Raises:
             ConfigurationError: the schedule does not fit the generator.
         """
+        first = self.stages[0].split
+        if first != 0 and not started:
+            raise ConfigurationError(
+                f"The first stage is at split {first}.",
+                hint="The search starts from the latent: put a stage at split 0 first.",
+            )
         stages = tuple(
             stage.model_copy(update={"split": generator.last})
             if stage.split == IMAGE_SPLIT

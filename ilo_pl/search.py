@@ -24,9 +24,25 @@ from ilo_pl.errors import ConfigurationError, Stopped
 from ilo_pl.inversion import ILOInversion
 from ilo_pl.ledger import Entry, Ledger
 from ilo_pl.measurements import Origin
+from ilo_pl.sequence import Predecessors
 from ilo_pl.strategies import ILOLauncher, ILOStrategy, parent
 from ilo_pl.task import InverseTask
 from ilo_pl.trainers import device_count, make_logger, make_trainer, quiet_lightning
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a run inverts.
+
+    Args:
+        task: the inverse problem.
+        origin: how its measurements were made.
+        follower: the same problem for images that start from the one before.
+    """
+
+    task: InverseTask
+    origin: Origin
+    follower: InverseTask | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +78,10 @@ def make_place(config: RunConfig, launch: bool) -> Place:
     devices = config.trainer.devices
     assert devices != "auto"
     several = devices * config.trainer.num_nodes > 1
-    if several and (config.outside or not launch):
+    if several and (config.outside or config.ordered or not launch):
         raise ConfigurationError(
             f"trainer.devices = {devices}, trainer.num_nodes = {config.trainer.num_nodes}: "
-            "only the engine's methods run on several, by ilo-pl invert.",
+            "only the engine's methods run on several, by ilo-pl invert, and only with follow=none.",
             hint="Leave both at 1.",
         )
     if config.outside:
@@ -83,9 +99,8 @@ def make_place(config: RunConfig, launch: bool) -> Place:
 
 def search(
     config: RunConfig,
-    task: InverseTask,
+    problem: Problem,
     ledger: Ledger,
-    origin: Origin,
     place: Place,
     callbacks: Sequence[pl.Callback],
 ) -> None:
@@ -93,9 +108,8 @@ def search(
 
     Args:
         config: the run.
-        task: its inverse problem.
+        problem: what it inverts.
         ledger: which batches are done.
-        origin: how measurements were made.
         place: which process this is.
         callbacks: for the Trainers.
 
@@ -105,7 +119,7 @@ def search(
     """
     with StopSignals() as stop, quiet_lightning():
         logger = make_logger(config.logger, ledger.folder.path / "log") if not place.rank else None
-        one = _UnitSearch(config, task, ledger, origin, place, callbacks, stop, logger)
+        one = _UnitSearch(config, problem, ledger, place, callbacks, stop, logger)
         try:
             if place.launcher is not None:
                 place.launcher.start()
@@ -132,22 +146,24 @@ class _UnitSearch:
     def __init__(
         self,
         config: RunConfig,
-        task: InverseTask,
+        problem: Problem,
         ledger: Ledger,
-        origin: Origin,
         place: Place,
         callbacks: Sequence[pl.Callback],
         stop: StopSignals,
         logger: Logger | None,
     ) -> None:
         self._config = config
-        self._task = task
+        self._task = problem.task
         self._ledger = ledger
         self._stop = stop
         self._logger = logger
-        self._module = ILOInversion(task, compile=config.compile, keep_results=False)
+        self._module = self._first = self._invert(problem.task)
+        self._next = self._invert(problem.follower) if problem.follower else None
         self._watch = Stopwatch()
-        writer = ResultWriter(ledger.folder, config.generator, origin, config.save_measurements)
+        writer = ResultWriter(
+            ledger.folder, config.generator, problem.origin, config.save_measurements
+        )
         events = EventLog(ledger.folder.path / "log" / f"events.rank{place.rank}.jsonl", place.rank)
         self.progress = next(c for c in callbacks if isinstance(c, StageProgress))
         self._callbacks = [self._watch, events, writer, *callbacks]
@@ -167,9 +183,8 @@ class _UnitSearch:
         self._ledger.finish(unit, Entry(ids, seconds, failures, faults))
 
     def _fit(self, unit: int, good: Sequence[int]) -> None:
-        module, config = self._module, self._config.trainer
+        module, config = self._begin(unit), self._config.trainer
         module.units = (tuple(good),)
-        module.origin = unit
         self.progress.place(self._ledger.done, len(self._task.units))
         path = self._ledger.checkpoint(unit)
         checkpointing = Checkpointing(
@@ -181,6 +196,23 @@ class _UnitSearch:
         )
         trainer = make_trainer(config, [*self._callbacks, checkpointing], self._logger)
         trainer.fit(module, ckpt_path=last_good(path))
+
+    def _invert(self, task: InverseTask) -> ILOInversion:
+        return ILOInversion(task, compile=self._config.compile, keep_results=False)
+
+    def _begin(self, unit: int) -> ILOInversion:
+        """Choose the module that searches a batch, and tell it how many steps there were before."""
+        self._module = self._first
+        steps = self._task.schedule.total_steps
+        self._first.origin = unit * steps
+        follower = self._next
+        if follower is not None and unit:
+            start = follower.task.start
+            assert isinstance(start, Predecessors)
+            if start.find(self._task.source.ids[self._task.units[unit][0]]):
+                self._module = follower
+                follower.origin = steps + (unit - 1) * follower.task.schedule.total_steps
+        return self._module
 
     def _faults(self) -> dict[str, int]:
         walk = self._module.walk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,10 @@ from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.losses import LOSSES, WeightedLoss
 from ilo_pl.operators.base import ForwardOperator
+from ilo_pl.point import Point
 from ilo_pl.schedule import Schedule, Stage
 
+Start = Callable[[Sequence[str]], Point]
 # 8-bit grey levels in a unit of [-1, 1].
 GREY_LEVELS = 127.5
 
@@ -128,6 +130,9 @@ class InverseTask:
         ids: ids of the images; results are named by them and random numbers keyed by them.
         seed: seed of every random draw.
         batch_size: how many images are inverted at a time.
+        start: returns where the search of some images begins, given their ids: a point with a batch of
+            as many, at the first stage's split or before it, in the schedule's latent space. By default
+            the search begins from a latent, as the schedule's ``init`` says.
         noise_sigma: standard deviation of the measurements' Gaussian noise, in their units (on
             [-1, 1] for pictures), for stages that use it.
 
@@ -136,7 +141,7 @@ class InverseTask:
         ConfigurationError: the schedule asks for what the generator does not have.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each names a part of the problem
         self,
         generator: SplitGenerator,
         operator: ForwardOperator | None,
@@ -146,9 +151,10 @@ class InverseTask:
         ids: Sequence[str] | None = None,
         seed: int = 0,
         batch_size: int = 1,
+        start: Start | None = None,
         noise_sigma: float = 0.0,
     ) -> None:
-        schedule = schedule.resolve(generator)
+        schedule = schedule.resolve(generator, started=start is not None)
         if batch_size < 1:
             raise ConfigurationError(f"batch_size = {batch_size}; it must be at least 1.")
         if not 0 <= noise_sigma < math.inf:
@@ -171,6 +177,7 @@ class InverseTask:
         self.schedule = schedule
         self.seed = seed
         self.batch_size = batch_size
+        self.start = start
         self.noise_sigma = noise_sigma
         self._check_losses()
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ilo_pl import rng
+from ilo_pl.errors import ConfigurationError
 from ilo_pl.io import to_bytes
 from ilo_pl.objective import Objective
 from ilo_pl.point import Point, carry, render
@@ -225,6 +226,8 @@ class Walk:
         return Point(point.split, point.hidden, latents, noises)
 
     def _first_point(self) -> Point:
+        if self.task.start is not None:
+            return self._given_point(self.task.start(self.batch.ids))
         schedule, generator = self.task.schedule, self.engine.generator
         slots = 1 if schedule.latent_layout == "shared" else generator.num_slots
         shape = (slots, generator.latent_dim)
@@ -235,6 +238,26 @@ class Walk:
         device = self.batch.measurements.device
         latents = generator.from_normal(normal.to(device), self.engine.space)
         return Point(0, {}, latents, {})
+
+    def _given_point(self, point: Point) -> Point:
+        """Express a start that the task gives at the first stage's split."""
+        generator, first = self.engine.generator, self.spec.split
+        here = generator.split(point.split)
+        slots = (1, generator.num_slots - here.first_slot)
+        expected = {n: tuple(h.shape[1:]) for n, h in point.hidden.items()}
+        if (
+            point.split > first
+            or expected != dict(here.shapes)
+            or len(point.latents) != len(self.batch.ids)
+            or point.latents.shape[1] not in slots
+        ):
+            raise ConfigurationError(
+                f"The start given for {', '.join(self.batch.ids)} is at split {point.split}, with a batch "
+                f"of {len(point.latents)} and a state of {expected}; the first stage is at split {first}.",
+                hint="A start belongs to the same generator and lies at the first stage's split or before.",
+            )
+        device = self.batch.measurements.device
+        return carry(generator, point.map(lambda t: t.to(device)), self.engine.space, first)
 
     def _free_noises(self, point: Point) -> Point:
         """Add the noise inputs that become free, at the generator's own values."""

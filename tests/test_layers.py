@@ -36,7 +36,7 @@ ROWS = [
     ["report"],
     ["guidance"],
     ["trainers", "ledger"],
-    ["search"],
+    ["sequence", "search"],
     ["runner"],
     ["theory_report"],
     ["figures", "trace"],

@@ -61,7 +61,10 @@ def test_radii_scale_with_dimension_unless_they_are_norms() -> None:
             lambda: Stage(split=0, steps=1, sphere=Sphere(latents=True), radii=Radii(latents=1)),
             "both a sphere and an l1 ball for latents",
         ),
-        (lambda: Schedule(stages=(Stage(split=1, steps=1),)), "first stage is at split 1"),
+        (
+            lambda: Schedule(stages=(Stage(split=1, steps=1),)).resolve(TinyGenerator()),
+            "first stage is at split 1",
+        ),
         (lambda: Schedule(stages=(Stage(split=0, steps=0),)), "no steps at all"),
         (
             lambda: Schedule(stages=[Stage(split=k, steps=1) for k in (0, 3, 2)]),

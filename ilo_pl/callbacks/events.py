@@ -76,7 +76,7 @@ class EventLog(ResultCallback):
         self._append("".join(f"{json.dumps(line)}\n" for line in lines))
         metrics = {k: common[k] for k in ("image_steps_per_second", "peak_memory_bytes")}
         for logger in trainer.loggers:
-            done = (pl_module.origin or 0) * pl_module.task.schedule.total_steps + pl_module.step
+            done = (pl_module.origin or 0) + pl_module.step
             logger.log_metrics({k: v for k, v in metrics.items() if v is not None}, done)  # type: ignore[misc]
 
     def on_result(

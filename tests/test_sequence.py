@@ -1,0 +1,133 @@
+"""Images in an order: each is searched from the solution of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ilo_pl import ILOInversion, InverseTask, Mask, Schedule, Stage, TinyGenerator
+from ilo_pl.columns import following
+from ilo_pl.config import load_config
+from ilo_pl.errors import ConfigurationError
+from ilo_pl.io import to_bytes
+from ilo_pl.point import Point, carry, render
+from ilo_pl.runner import run
+from ilo_pl.schedule import Radii
+
+Fit = Callable[..., ILOInversion]
+FRAMES = 4
+FOLLOW = ["follow=frames", "follow.splits=[2]", "follow.steps=5", "follow.free_noises=0"]
+
+
+@pytest.fixture
+def clip(tmp_path: Path, tiny: TinyGenerator) -> Path:
+    path = tmp_path / "clip"
+    path.mkdir()
+    ends = torch.randn(2, 16, generator=torch.Generator().manual_seed(5))
+    for i in range(FRAMES):
+        image = tiny(torch.lerp(ends[:1], ends[1:], 0.02 * i))[0]
+        Image.fromarray(to_bytes(image).permute(1, 2, 0).numpy()).save(path / f"frame{i}.png")
+    return path
+
+
+def go(clip: Path, out: Path, *more: str) -> dict[str, dict[str, Tensor]]:
+    few = ["generator=tiny", "method.splits=[0,2]", "method.steps=20", "method.free_noises=4"]
+    keys = [f"input={clip}", f"output={out}", "operator.fraction=0.5", *few, *more]
+    run(load_config(keys), Console(quiet=True))
+    return {p.stem: load_file(p) for p in sorted((out / "latents").iterdir())}
+
+
+def test_every_frame_stays_near_the_one_before(clip: Path, tmp_path: Path) -> None:
+    radius = 0.01
+    found = go(
+        clip, tmp_path / "out", *FOLLOW, f"follow.radii.hidden={radius}", "follow.radii.latents=0"
+    )
+    assert list(found) == [f"frame{i}" for i in range(FRAMES)]
+    for i in range(1, FRAMES):
+        before, now = found[f"frame{i - 1}"], found[f"frame{i}"]
+        hidden = [name for name in now if name.startswith("hidden.")]
+        moved = torch.cat([(now[n] - before[n]).flatten() for n in hidden]).abs()
+        assert 0 < moved.mean() <= radius * (1 + 1e-5)
+        assert torch.equal(now["latents"], before["latents"])
+
+
+def test_a_stopped_clip_goes_on(clip: Path, tmp_path: Path) -> None:
+    whole = go(clip, tmp_path / "whole", *FOLLOW)
+    out = tmp_path / "out"
+    (tmp_path / "some.txt").write_text("clip/frame0.png\nclip/frame1.png\n")
+    go(tmp_path / "some.txt", out, *FOLLOW)
+    found = go(clip, out, *FOLLOW, "resume=true", "allow_changes=true")
+    assert all(torch.equal(whole[i][n], found[i][n]) for i in whole for n in whole[i])
+
+
+def test_a_frame_that_cannot_be_read_is_skipped(clip: Path, tmp_path: Path) -> None:
+    for name in ("frame0", "frame2"):
+        (clip / f"{name}.png").write_text("no image")
+    found = go(clip, tmp_path / "out", *FOLLOW, "follow.radii.hidden=0", "follow.radii.latents=0")
+    first, last = found["frame1"], found["frame3"]
+    assert list(found) == ["frame1", "frame3"]
+    assert all(torch.equal(first[n], last[n]) for n in last)
+
+
+def test_a_start_is_carried_to_the_first_stage(tiny: TinyGenerator, fit: Fit) -> None:
+    latents = torch.randn(2, tiny.num_slots, 16, generator=torch.Generator().manual_seed(0))
+    start = carry(tiny, Point(0, {}, latents, {}), "z", 1)
+    frozen = Stage(split=2, steps=1, radii=Radii(hidden=0, latents=0), free_noises=0)
+    schedule = Schedule(stages=(frozen,), latent_space="z")
+    mask = Mask.random((3, 32, 32), 0.5, 0, ["a", "b"])
+    seen: list[list[str]] = []
+
+    def begin(ids: list[str]) -> Point:
+        seen.append(list(ids))
+        return start
+
+    ids = ["a", "b"]
+    truth = render(tiny, start, "z")
+    task = InverseTask(
+        tiny, mask, mask(truth), schedule=schedule, ids=ids, batch_size=2, start=begin
+    )
+    results = fit(task).results
+    assert seen == [ids]
+    found = torch.stack([results[i].image for i in ids])
+    torch.testing.assert_close(found, truth, atol=1e-5, rtol=0)
+    wrong = Schedule(stages=(Stage(split=0, steps=1),), latent_space="z")
+    task = InverseTask(tiny, mask, mask(truth), schedule=wrong, ids=ids, batch_size=2, start=begin)
+    with pytest.raises(ConfigurationError, match=r"at split 1, .* first stage is at split 0"):
+        fit(task)
+
+
+def test_followers_take_over_what_is_not_said() -> None:
+    method = {
+        "name": "ilo",
+        "splits": [0, 3],
+        "lr": [0.1, 0.2],
+        "losses": {"mse": 1, "lpips": [0, 0.5]},
+    }
+    follow = {"name": "frames", "splits": [3], "losses": {"mse": [2]}}
+    assert following(method, follow) == {
+        "name": "frames",
+        "splits": [3],
+        "lr": 0.2,
+        "losses": {"mse": [2], "lpips": 0.5},
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["batch_size=2"], "batch_size = 2"),
+        (["method=bm3d", "task=denoising"], "method = bm3d"),
+        (["task=ood_generation", "operator.target=espresso"], "task = ood_generation"),
+    ],
+)
+def test_what_has_no_order_is_refused(keys: list[str], message: str) -> None:
+    given = [] if "task=ood_generation" in keys else ["input=clip"]
+    with pytest.raises(ConfigurationError, match=message):
+        load_config([*given, "output=out", "follow=frames", *keys])
