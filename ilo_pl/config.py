@@ -135,7 +135,10 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
     if config.outside:
         config.outside.check(config.operator, config.noise)
     else:
-        _ = config.schedule, config.following
+        try:
+            _ = config.schedule, config.following
+        except ConfigurationError as error:
+            raise _with_noises(error, config.generator) from None
     if config.ordered:
         _check_sequence(config)
     return config
@@ -156,6 +159,15 @@ def _check_sequence(config: RunConfig) -> None:
             f"with {wrong}.",
             hint="Use batch_size=1, a method of the engine and a task that has an input; or follow=none.",
         )
+
+
+def _with_noises(error: ConfigurationError, config: GeneratorConfig) -> ConfigurationError:
+    """Return an error about noise inputs with how many there are."""
+    if "free_noises" not in error.what:
+        return error
+    count = len(config.make(imports=True).noise_shapes)
+    hint = f"{error.hint} The generator {config.name} has {count} noise inputs.".strip()
+    return ConfigurationError(error.what, choices=error.choices, hint=hint)
 
 
 def _container(overrides: Sequence[str]) -> dict[str, Any]:

@@ -63,7 +63,9 @@ class ImageFolder(MeasurementSource):
             try:
                 size = image_size(path)
                 if self._simulate:
-                    check_size(path, size, self._shape)
+                    key = self._maker.fitting(size)
+                    measured = f"If it is what was measured: simulate=false {key}." if key else ""
+                    check_size(path, size, self._shape, hint=measured)
             except InputError as error:
                 errors[image_id] = error
         good = [i for i, image_id in enumerate(self.ids) if image_id not in errors]
@@ -102,9 +104,10 @@ class ImageFolder(MeasurementSource):
                 hint="Give the clean image and leave simulate=true, or use InverseTask in Python.",
             )
         for image_id, image in zip(ids, images, strict=True):
-            check_size(
-                self._files[image_id], _size(image), (3, *shape[1:]), "the operator measures"
-            )
+            key = self._maker.fitting(_size(image))
+            hint = f"{key} measures images of this size." if key else ""
+            wanted = (3, *shape[1:])
+            check_size(self._files[image_id], _size(image), wanted, "the operator measures", hint)
         given = torch.stack([image.rgb for image in images])
         given = given if shape[0] == 3 else given.mean(1, keepdim=True)
         # Only what the operator can measure counts: a masked picture is zero where the mask is.
@@ -267,12 +270,14 @@ def check_size(
     size: tuple[int, int],
     image_shape: tuple[int, ...],
     who: str = "the generator makes",
+    hint: str = "",
 ) -> None:
     """Raise :class:`InputError` unless an image has the width and height that are needed."""
     height, width = image_shape[1:]
     if size != (width, height):
         raise InputError(
             f"{path} is {size[0]} pixels wide and {size[1]} high; {who} images of {width} x {height}.",
-            hint=f"Crop the face and resize it to {width} x {height} first, aligned as the "
+            hint=hint
+            or f"Crop the face and resize it to {width} x {height} first, aligned as the "
             "generator's training images are.",
         )

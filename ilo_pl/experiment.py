@@ -91,7 +91,12 @@ def _check_setting(setting: Setting, generator: SplitGenerator) -> None:
     else:
         config.schedule.resolve(generator)
     if config.input is not None:
-        config.operator.maker(generator.image_shape, config.seed)
+        try:
+            config.operator.maker(generator.image_shape, config.seed)
+        except ConfigurationError as error:
+            swept = "" if setting.level is None else "Choose others with levels=[...]."
+            hint = error.hint or swept
+            raise ConfigurationError(error.what, choices=error.choices, hint=hint) from None
     if not (setting.folder.path / "config.yaml").exists():
         return
     before, now = (flat(c.model_dump()) for c in (load_run_config(setting.folder.path), config))

@@ -255,7 +255,15 @@ class Schedule(Spec):
                     "The loss 'latent_prior' expects latents that are normal, and those in w are not.",
                     choices=("latent_space=v", "latent_space=z"),
                 )
-            split = generator.split(stage.split)
+            try:
+                split = generator.split(stage.split)
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"Stage {index + 1}: {error.what}",
+                    choices=error.choices,
+                    hint="Set method.splits to those of this generator; keys that are lists, such as "
+                    "method.free_noises, have one value for each.",
+                ) from None
             scale = stage.lr_scale
             free = (
                 (stage.split > 0 and scale.hidden > 0)

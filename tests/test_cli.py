@@ -256,6 +256,11 @@ def write_other_size(tmp_path: Path) -> str:
     return f"input={tmp_path}/in.png"
 
 
+def write_small(tmp_path: Path) -> str:
+    Image.new("RGB", (16, 16)).save(tmp_path / "in.png")
+    return f"input={tmp_path}/in.png"
+
+
 def write_mask(size: int, value: int) -> Callable[[Path], str]:
     def write(tmp_path: Path) -> str:
         Image.new("L", (size, size), value).save(tmp_path / "mask.png")
@@ -306,7 +311,15 @@ BAD = {
     "negative radius": (["method.radii.hidden=-1"], "radii.hidden = -1"),
     "negative steps": (["method.steps=-5"], "steps = -5"),
     "steps of another length": (["method.steps=[1,2]"], "2 values for"),
-    "no such split": (["method.splits=[0,9]", "method.free_noises=4"], "Split 9 does not exist"),
+    "no such split": (
+        ["method.splits=[0,9]", "method.free_noises=4"],
+        r"Split 9 does not exist.* 4 \(image\).*method.splits",
+    ),
+    "noises of another length": (
+        ["method.free_noises=[1,2]"],
+        r"free_noises = \[1, 2\] has 2 values.* tiny has 4 noise inputs",
+    ),
+    "negative noises": (["method.free_noises=-1"], "free_noises = -1.* tiny has 4 noise inputs"),
     "unknown task": (["task=inpaintin"], "Did you mean 'inpainting'"),
     "unknown method": (["method=iloo"], "Did you mean 'ilo'"),
     "unknown generator": (["generator=biggan"], "no generator 'biggan'"),
@@ -320,9 +333,14 @@ BAD = {
     "weights of what has none": ([write_bad_weights], "tiny has no weights file"),
     "measurement of another size": (
         ["task=super_resolution", "operator.factor=4", "simulate=false"],
-        "the operator measures images of 8 x 8",
+        "the operator measures images of 8 x 8.* operator.factor=1 measures images of this size",
     ),
-    "factor": (["task=super_resolution", "operator.factor=5"], "factor = 5 does not divide"),
+    "a small picture that is to be measured": (
+        ["task=super_resolution", "operator.factor=4", write_small],
+        "If it is what was measured: simulate=false operator.factor=2",
+    ),
+    "a small picture that no factor fits": (["task=super_resolution", write_other_size], "Crop the face"),
+    "factor": (["task=super_resolution", "operator.factor=5"], "factor = 5 does not .* 1, 2, 4, 8, 16, 32"),
     "factor of another type": (["task=super_resolution", "operator.factor=x"], "factor = 'x'"),
     "noise": (["noise=gaussian", "noise.sigma=-1"], "noise.sigma = -1"),
     "vectors are no pictures": (

@@ -352,6 +352,16 @@ def test_what_cannot_be_run_leaves_nothing(
     assert not out.exists()
 
 
+def test_levels_that_do_not_suit_the_generator(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    status, err = run(
+        "figure2_super_resolution", f"output={out}", "generator=tiny", "methods=[csgm]"
+    )
+    assert status == 2
+    assert re.search("factor = 64 does not divide.* 16, 32. Choose others with levels", err), err
+    assert not out.exists()
+
+
 def test_folders_that_cannot_be_used(run: Run, faces: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("mine")

@@ -26,6 +26,10 @@ class OperatorMaker(abc.ABC):
     def make(self, ids: Sequence[str], images: Sequence[LoadedImage]) -> ForwardOperator:
         """Return the operator bound to these images."""
 
+    def fitting(self, size: tuple[int, int]) -> str:
+        """Return ``key=value`` with which the measurements are as wide and high as a picture, if there is one."""
+        return ""
+
 
 class Fixed(OperatorMaker):
     """The same operator for every image.

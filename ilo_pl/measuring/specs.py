@@ -32,6 +32,21 @@ from ilo_pl.specs import Number, Whole
 Built = TypeVar("Built", OperatorMaker, ForwardOperator)
 
 
+class Reduction(Fixed):
+    """Makes images smaller by a factor.
+
+    Args:
+        operator: does it.
+    """
+
+    def fitting(self, size: tuple[int, int]) -> str:
+        """Return the factor that makes images of this width and height."""
+        _, height, width = self.operator.image_shape
+        factor = width // size[0]
+        fits = factor > 0 and (size[0] * factor, size[1] * factor) == (width, height)
+        return f"operator.factor={factor}" if fits else ""
+
+
 class BicubicSpec(OperatorConfig):
     """Down-sampling by an integer ``factor``: bicubic with anti-aliasing."""
 
@@ -40,7 +55,7 @@ class BicubicSpec(OperatorConfig):
 
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
         """Return the maker of this operator."""
-        return Fixed(Separable.bicubic(image_shape, self.factor))
+        return Reduction(Separable.bicubic(image_shape, self.factor))
 
 
 class BlurSpec(OperatorConfig):

@@ -83,8 +83,10 @@ class Separable(LinearOperator):
         """
         channels, height, width = image_shape
         if factor < 1 or height % factor or width % factor:
+            whole = [n for n in range(1, min(height, width) + 1) if not (height % n or width % n)]
             raise ConfigurationError(
-                f"factor = {factor} does not divide an image {width} pixels wide and {height} high."
+                f"factor = {factor} does not divide an image {width} pixels wide and {height} high.",
+                choices=map(str, whole),
             )
         return cls(resampling_matrix(height, factor), resampling_matrix(width, factor), channels)
 
