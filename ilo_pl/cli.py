@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import platform
 import sys
+import textwrap
+import warnings
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -13,6 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ilo_pl.errors import IloError, Stopped
+
+# What a compiler has to say can be pages.
+WARNING_LENGTH = 500
 
 # Everything that takes long to import is imported by the command that needs it.
 
@@ -218,8 +224,16 @@ def info() -> None:
 def main() -> None:
     """Run the command; a user's mistake ends with a message and status 2, never with a traceback."""
     errors = Console(stderr=True, soft_wrap=True)
+
+    def tell(message: Warning | str, *place: Any, **source: Any) -> None:
+        """Print a warning as one line, without the line of code that gave it."""
+        text = textwrap.shorten(str(message), WARNING_LENGTH, placeholder=" ...")
+        errors.print("[bold yellow]warning:[/]", escape(text), highlight=False)
+
     try:
-        status = cli(standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = tell
+            status = cli(standalone_mode=False)
     except IloError as error:
         errors.print("[bold red]error:[/]", escape(str(error)))
         sys.exit(2)

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -458,6 +459,20 @@ def test_a_disk_that_is_too_full_is_noticed_before_the_run(
     assert status == 2
     assert "needs about" in stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_warnings_are_lines_of_the_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*arguments: object) -> None:
+        warnings.simplefilter("always")
+        warnings.warn("The checkpoint [red]x is\ndamaged. " + "a " * 500, stacklevel=2)
+
+    monkeypatch.setattr("ilo_pl.theory_report.run_theory", warn)
+    before = warnings.showwarning
+    status, out, err = run("theory")
+    assert (status, out) == (0, "")
+    assert err.startswith("warning: The checkpoint [red]x is damaged. a a")
+    assert err.endswith(" a ...\n") and err.count("\n") == 1
+    assert warnings.showwarning is before
 
 
 def test_every_shipped_choice_composes() -> None:
