@@ -250,6 +250,7 @@ def _source(
 
 
 def _references(config: RunConfig, files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the true images by id; one input and one reference belong together whatever their names."""
     if config.reference is None:
         return {}
     found = find_images(Path(config.reference))
