@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ilo_pl import ILOInversion, InverseTask, Mask, Schedule, Stage, TinyGenerator
 from ilo_pl.columns import following
-from ilo_pl.config import load_config
+from ilo_pl.config import choices, load_config
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.io import to_bytes
 from ilo_pl.point import Point, carry, render
@@ -131,3 +131,14 @@ def test_what_has_no_order_is_refused(keys: list[str], message: str) -> None:
     given = [] if "task=ood_generation" in keys else ["input=clip"]
     with pytest.raises(ConfigurationError, match=message):
         load_config([*given, "output=out", "follow=frames", *keys])
+
+
+@pytest.mark.parametrize("task", choices("task"))
+def test_frames_are_searched_as_the_last_stage_of_their_task(task: str) -> None:
+    if task == "ood_generation":
+        return
+    config = load_config(["input=clip", "output=out", f"task={task}", "follow=frames"])
+    last, schedule = config.schedule.stages[-1], config.following
+    assert schedule is not None
+    (stage,) = schedule.stages
+    assert stage == last.model_copy(update={"steps": 60})
