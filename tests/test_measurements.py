@@ -142,7 +142,7 @@ SLIPS: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "numbers": (lambda p: damage(p, y=np.full((3, 32, 32), np.nan, np.float32)), [], "not finite"),
     "shape": (lambda p: damage(p, y=np.ones((3, 8, 8), np.float32)), [], "shape .3, 8, 8"),
     "id that climbs": (lambda p: damage(p, id=np.array("../ann")), [], "cannot name files"),
-    "operator": (lambda p: damage(p, operator=np.array('{"name": "x"}')), [], "cannot be used.*'x'"),
+    "operator": (lambda p: damage(p, operator=np.array('{"name": "x"}')), [], "operator.name = 'x' cannot be used"),
     "no JSON": (lambda p: damage(p, operator=np.array("{")), [], "damaged"),
     "mask of words": (lambda p: damage(p, mask0=np.array([["a"]])), [], "masks in .* are not"),
     "no mask": (lambda p: damage(p, operator=np.array('{"name": "mask"}')), [], "no mask"),

@@ -239,7 +239,7 @@ def test_a_run_gets_bounds_with_its_own_radii(
         (["output=x", "run=nowhere"], "cannot be read as the configuration"),
         (
             ["output=x", "matrices=[dense]"],
-            "error: matrices.0 = 'dense' cannot be used: give gaussian or circulant.\n\n",
+            "error: matrices.0 = 'dense' cannot be used: give gaussian or circulant.\n",
         ),
         (["output=x", "generator=tiyn"], "Did you mean 'tiny'"),
         (["output=x", "weights=w.pt"], "tiny has no weights file, and w.pt was given"),
