@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ilo_pl.errors import IloError
+from ilo_pl.prepare.command import prepare
 
 # Everything that takes long to import is imported by the command that needs it.
 
@@ -48,6 +49,9 @@ def invert(overrides: tuple[str, ...]) -> None:
         console.print(scores_table("", [(method, scores)]))
     grid = Path(config.output) / "grid.png"
     console.print(f"Results are in {config.output}: look at {grid}", markup=False, soft_wrap=True)
+
+
+cli.add_command(prepare)
 
 
 @cli.command()
