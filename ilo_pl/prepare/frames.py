@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -54,6 +57,9 @@ def read_frames(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield every ``every``-th frame from ``first`` to ``last`` (inclusive), with its number from 0.
 
+    Of a damaged video the frames before the damage are read. Where a video's rate varies, ffmpeg repeats
+    frames to make it even.
+
     Args:
         path: the video.
         first: number of the first frame.
@@ -70,19 +76,38 @@ def read_frames(
 
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
-    reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
-    try:
-        width, height = next(reader)["size"]
-        for number, data in enumerate(reader):
-            if last is not None and number > last:
-                break
-            if number >= first and (number - first) % every == 0:
-                # A bytearray, because torch has no tensors that cannot be written to.
-                pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-                yield number, pixels.view(height, width, 3).permute(2, 0, 1)
-    except (OSError, RuntimeError, StopIteration) as error:
-        lines = str(error).strip().splitlines()
-        reason = f": {lines[-1][:200]}" if lines else ""
-        raise InputError(f"{path} cannot be read as a video{reason}.") from error
-    finally:
-        reader.close()
+    # imageio_ffmpeg.read_frames leaves pipes open; PPM frames say their size themselves.
+    decode = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", f"file:{path}"]
+    decode += ["-an", "-f", "image2pipe", "-vcodec", "ppm", "-pix_fmt", "rgb24", "-"]
+    number = -1
+    with (
+        tempfile.TemporaryFile() as messages,
+        subprocess.Popen(decode, stdout=subprocess.PIPE, stderr=messages) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for number, frame in enumerate(_ppm_frames(process.stdout)):
+                if last is not None and number > last:
+                    return
+                if number >= first and (number - first) % every == 0:
+                    yield number, frame
+        finally:
+            process.kill()
+        process.wait()
+        messages.seek(0)
+        lines = messages.read().decode(errors="replace").strip().splitlines()
+    if number < 0:
+        reason = f": {lines[0][:200]}" if lines else ""
+        raise InputError(f"{path} cannot be read as a video{reason}.")
+
+
+def _ppm_frames(stream: IO[bytes]) -> Iterator[Tensor]:
+    """Yield pictures ``(3, H, W)`` uint8 of concatenated binary PPM files, to the last whole one."""
+    while stream.readline() == b"P6\n":
+        width, height = (int(length) for length in stream.readline().split())
+        stream.readline()  # 255, the largest value
+        data = bytearray(stream.read(height * width * 3))
+        if len(data) < height * width * 3:
+            return
+        pixels = torch.frombuffer(data, dtype=torch.uint8)
+        yield pixels.view(height, width, 3).permute(2, 0, 1)
