@@ -7,6 +7,8 @@ from rich.console import Console
 
 # Everything that takes long to import is imported by the action that needs it.
 
+SOME_FAILED = 3
+
 
 @click.group()
 def prepare() -> None:
@@ -19,7 +21,7 @@ def prepare() -> None:
     ilo-pl prepare paste input=results/reconstructions aligned=aligned photos=photos/ output=restored
 
     Inputs are files or folders. Files that cannot be used are named and the others done; the status is
-    1 then. Nothing is overwritten. docs/photos.md walks through all of it.
+    3 then. Nothing is overwritten. docs/photos.md walks through all of it.
     """  # noqa: D301  # click knows its mark by the character itself
 
 
@@ -27,7 +29,9 @@ def prepare() -> None:
 @click.argument("overrides", nargs=-1, metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]")
 @click.pass_context
 def align(context: click.Context, overrides: tuple[str, ...]) -> None:
-    """Cut faces out of photos as FFHQ's are: NAME.png, and NAME.json for "paste".
+    """Cut faces out of photos as FFHQ's are.
+
+    Writes NAME.png, and for "paste" NAME.json.
 
     \b
     size=1024                 height and width of the result
@@ -64,7 +68,9 @@ def box(context: click.Context, overrides: tuple[str, ...]) -> None:
 @click.argument("overrides", nargs=-1, metavar="input=FILE_OR_FOLDER output=OUT [key=value ...]")
 @click.pass_context
 def mask(context: click.Context, overrides: tuple[str, ...]) -> None:
-    """Turn pictures into masks: bright is observed, dark is missing.
+    """Turn pictures into masks.
+
+    What is bright is observed, what is dark is missing.
 
     \b
     threshold=0.5             brightness in [0, 1] from which on a pixel is observed
@@ -85,7 +91,9 @@ def mask(context: click.Context, overrides: tuple[str, ...]) -> None:
 @click.argument("overrides", nargs=-1, metavar="fraction=SHARE output=OUT [key=value ...]")
 @click.pass_context
 def random_(context: click.Context, overrides: tuple[str, ...]) -> None:
-    """Write masks of random pixels: those that task=random_inpainting draws.
+    """Write masks of random pixels.
+
+    They are those that task=random_inpainting draws.
 
     \b
     fraction=0.1              share of the pixels that are observed
@@ -103,7 +111,9 @@ def random_(context: click.Context, overrides: tuple[str, ...]) -> None:
 @click.argument("overrides", nargs=-1, metavar="inputs=[A,B,...] output=OUT [key=value ...]")
 @click.pass_context
 def collage(context: click.Context, overrides: tuple[str, ...]) -> None:
-    """Put parts of several pictures together. A folder goes with another by its files' names.
+    """Put parts of several pictures together.
+
+    A folder goes with another by its files' names.
 
     \b
     direction=columns         strips side by side; rows: one above the other
@@ -119,7 +129,9 @@ def collage(context: click.Context, overrides: tuple[str, ...]) -> None:
 @click.argument("overrides", nargs=-1, metavar="inputs=[A,B] output=OUT [key=value ...]")
 @click.pass_context
 def blend(context: click.Context, overrides: tuple[str, ...]) -> None:
-    """Average two pictures. A folder goes with another by its files' names.
+    """Average two pictures.
+
+    A folder goes with another by its files' names.
 
     \b
     weight=0.5                of the second picture
@@ -134,7 +146,9 @@ def blend(context: click.Context, overrides: tuple[str, ...]) -> None:
 @click.argument("overrides", nargs=-1, metavar="input=VIDEO_OR_FOLDER output=DIR [key=value ...]")
 @click.pass_context
 def frames(context: click.Context, overrides: tuple[str, ...]) -> None:
-    """Write frames of videos as NAME_000000.png; needs pip install "ilo_pl[video]".
+    """Write frames of videos as pictures.
+
+    They are named NAME_000000.png. Needs pip install "ilo_pl[video]".
 
     \b
     first=0                   number of the first frame
@@ -155,7 +169,9 @@ def frames(context: click.Context, overrides: tuple[str, ...]) -> None:
 )
 @click.pass_context
 def paste(context: click.Context, overrides: tuple[str, ...]) -> None:
-    """Put restored faces back into their photos, each as a PNG named after its photo.
+    """Put restored faces back into their photos.
+
+    Writes a PNG for each photo, with its name.
 
     \b
     masks=null                mask, or folder of them by face: only what they miss is pasted
@@ -175,4 +191,4 @@ def _errors() -> Console:
 
 def _end(context: click.Context, done: str, failed: int) -> None:
     Console().print(f"{done}.", markup=False, highlight=False, soft_wrap=True)
-    context.exit(1 if failed else 0)
+    context.exit(SOME_FAILED if failed else 0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.io import RunFolder, find_images, load_image, to_bytes
 from ilo_pl.prepare.alignment import Face, align, check_square, face_square, side
-from ilo_pl.prepare.files import Record, destinations, each, read_record, write_png
+from ilo_pl.prepare.files import Record, counted, destinations, each, read_record, write_png
 from ilo_pl.prepare.keys import AlignKeys, PasteKeys
 from ilo_pl.prepare.landmarks import given_face, load_finder, read_landmarks
 from ilo_pl.prepare.paste import paste
@@ -45,7 +45,8 @@ def run_align(keys: AlignKeys, errors: Console) -> tuple[str, int]:
         for name, path in photos.items()
     }
     done, failed = each(jobs, errors)
-    return f"{sum(done.values())} faces from {len(done)} photos are in {keys.output}", failed
+    found = f"{counted(sum(done.values()), 'face')} from {counted(len(done), 'photo')}"
+    return f"Written to {keys.output}: {found}", failed
 
 
 def _source(keys: AlignKeys, ids: Sequence[str]) -> Source:
@@ -144,7 +145,7 @@ def run_paste(keys: PasteKeys, errors: Console) -> tuple[str, int]:
 
     jobs = {photo: partial(job, photo, records) for photo, records in faces.items()}
     done, failed = each(jobs, errors)
-    return f"{len(done)} photos are in {keys.output}", failed
+    return f"Written to {keys.output}: {counted(len(done), 'photo')}", failed
 
 
 def _load_photo(path: Path) -> tuple[Tensor, bytes | None]:

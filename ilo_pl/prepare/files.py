@@ -177,6 +177,11 @@ def load_equal(paths: Sequence[Path]) -> list[Tensor]:
     return images
 
 
+def counted(number: int, what: str) -> str:
+    """Return ``1 photo`` or ``2 photos``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def each(
     jobs: Mapping[str, Callable[[], Result]], errors: Console
 ) -> tuple[dict[str, Result], int]:

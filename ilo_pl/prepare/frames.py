@@ -97,7 +97,8 @@ def read_frames(
         messages.seek(0)
         lines = messages.read().decode(errors="replace").strip().splitlines()
     if number < 0:
-        reason = f": {lines[0][:200]}" if lines else ""
+        # ffmpeg begins with where in its memory the problem was.
+        reason = f": {lines[0].rpartition('] ')[2][:200]}" if lines else ""
         raise InputError(f"{path} cannot be read as a video{reason}.")
 
 

@@ -17,6 +17,7 @@ from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.io import RunFolder, find_images, load_image
 from ilo_pl.prepare.files import (
     Record,
+    counted,
     destinations,
     each,
     load_equal,
@@ -147,7 +148,8 @@ def run_frames(keys: FramesKeys, errors: Console) -> tuple[str, int]:
 
     jobs = {path.name: partial(take, name, path) for name, path in videos.items()}
     done, failed = each(jobs, errors)
-    return f"{sum(done.values())} frames of {len(done)} videos are in {keys.output}", failed
+    taken = f"{counted(sum(done.values()), 'frame')} of {counted(len(done), 'video')}"
+    return f"Written to {keys.output}: {taken}", failed
 
 
 def _write_all(
@@ -166,5 +168,5 @@ def _write_all(
     done, failed = each({name: partial(job, name) for name in made}, errors)
     if len(made) == 1:
         name = next(iter(made))
-        return f"{paths[name]}{done[name]}", failed
-    return f"{len(done)} pictures are in {output}", failed
+        return f"Written to {paths[name]}{done[name]}", failed
+    return f"Written to {output}: {counted(len(done), 'picture')}", failed

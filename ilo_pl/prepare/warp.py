@@ -15,6 +15,7 @@ from ilo_pl.operators.separable import keys_cubic, mirror
 Array = npt.NDArray[np.float64]
 # Output pixels that are interpolated at a time: sixteen taps of each are gathered.
 CHUNK = 1 << 18
+TAPS = (-1, 0, 1, 2)
 # Pixels added around the result before it is halved: the kernel's reach.
 BORDER = 2
 
@@ -24,7 +25,7 @@ def warp(image: Tensor, matrix: Array, height: int, width: int) -> Tensor:
 
     Keys' cubic convolution (1981, doi:10.1109/TASSP.1981.1163711) with a = -0.5, which reproduces polynomials
     up to the second degree. Where the grid is coarser than the pixels, a grid twice as fine is interpolated and
-    then halved by the same kernel stretched, so that nothing aliases.  What is more than twice as fine as that
+    then halved by the same kernel stretched, so that nothing aliases. What is more than twice as fine as that
     grid is shrunk to it first. The scale is the same in all directions for the similarities of this package.
 
     Args:
@@ -91,10 +92,11 @@ def _sample(patch: Tensor, matrix: Array, height: int, width: int) -> Tensor:
         x, y = linear @ grid
         column, row = x.floor().long(), y.floor().long()
         total = torch.zeros(len(patch), len(index), dtype=patch.dtype)
-        for j in range(-1, 3):
+        across = [keys_cubic(x - (column + i)) for i in TAPS]
+        for j in TAPS:
             down = keys_cubic(y - (row + j))
-            for i in range(-1, 3):
-                weight = (down * keys_cubic(x - (column + i))).to(patch.dtype)
-                total += weight * flat[:, (row + j) * patch.shape[2] + column + i]
+            for i, weight in zip(TAPS, across, strict=True):
+                weights = (down * weight).to(patch.dtype)
+                total += weights * flat[:, (row + j) * patch.shape[2] + column + i]
         out[:, start : start + len(index)] = total
     return out.view(-1, height, width)

@@ -105,7 +105,7 @@ def test_photos_that_do_not_work_are_named_and_the_others_done(
     (root / "faces.json").write_text(json.dumps(faces))
     keys = [f"input={photo.parent}", f"output={root}/aligned", "size=32"]
     status, text, error = prepare("align", *keys, f"landmarks={root}/faces.json")
-    assert status == 1
+    assert status == 3
     assert "2 faces from 2 photos" in text
     assert "not done: bad.jpg" in error
     assert "not done: tiny.png" in error
@@ -116,7 +116,7 @@ def test_photos_that_do_not_work_are_named_and_the_others_done(
     keys = [f"input={root}/aligned", f"aligned={root}/aligned", f"photos={photo.parent}"]
     (photo.parent / "bad.jpg").unlink()
     status, text, error = prepare("paste", *keys, f"output={root}/restored")
-    assert status == 1
+    assert status == 3
     assert "not done: ann.png" in error
     assert [p.name for p in (root / "restored").iterdir()] == ["zed.png"]
 
@@ -245,7 +245,7 @@ def test_dlib_finds_the_known_square(prepare: Prepare, tmp_path: Path) -> None:
     keys = (f"input={folder}", f"output={tmp_path}/out", "size=64")
     status, _, error = prepare("align", *keys)
     assert "not done: white.png: No face was found" in error
-    assert status == 1
+    assert status == 3
     known = np.array([[142.3, 15.5], [133.7, 189.0], [307.1, 197.6], [315.7, 24.1]])
     assert np.abs(square_of(tmp_path / "out/astronaut.json") - known).max() < 1
     large = (square_of(tmp_path / "out/large.json") + 0.5) / 5 - 0.5
