@@ -141,7 +141,7 @@ def together(inputs: Sequence[str]) -> dict[str, list[Path]]:
         InputError: a folder lacks a picture that another one has.
     """
     found = [find_images(Path(path)) for path in inputs]
-    many = [i for i, path in enumerate(inputs) if Path(path).is_dir()]
+    many = [i for i, path in enumerate(inputs) if Path(path).is_dir() or len(found[i]) > 1]
     ids = list(found[many[0]] if many else found[0])
     for i in many:
         different = sorted(set(ids) ^ set(found[i]))
