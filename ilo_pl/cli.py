@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ilo_pl.errors import IloError, Stopped
+from ilo_pl.prepare.command import prepare
 
 # Everything that takes long to import is imported by the command that needs it.
 
@@ -62,6 +63,9 @@ def invert(overrides: tuple[str, ...]) -> None:
             f"Some images could not be used: see {failures}", markup=False, soft_wrap=True
         )
         click.get_current_context().exit(3)
+
+
+cli.add_command(prepare)
 
 
 @cli.command()
