@@ -21,6 +21,7 @@ ROWS = [
     ["schedule", "rates", "columns"],
     ["point"],
     ["io", "measurements", "tables"],
+    ["video"],
     ["prepare"],
     ["task"],
     ["objective"],

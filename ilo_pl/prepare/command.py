@@ -162,6 +162,23 @@ def frames(context: click.Context, overrides: tuple[str, ...]) -> None:
 
 
 @prepare.command()
+@click.argument("overrides", nargs=-1, metavar="input=FOLDER output=FILE.mp4 [key=value ...]")
+@click.pass_context
+def video(context: click.Context, overrides: tuple[str, ...]) -> None:
+    """Write the pictures of a folder, in the order of their names, as a video.
+
+    Needs pip install "ilo_pl[video]".
+
+    \b
+    rate=25                   frames per second
+    """  # noqa: D301
+    from ilo_pl.prepare.keys import VideoKeys, parse
+    from ilo_pl.prepare.pictures import run_video
+
+    _end(context, run_video(parse(VideoKeys, overrides)), 0)
+
+
+@prepare.command()
 @click.argument(
     "overrides",
     nargs=-1,

@@ -106,12 +106,21 @@ def destinations(output: str, ids: Sequence[str], *, folder_only: bool = False) 
             f"{output} is one file and there are {len(ids)} pictures to write.",
             hint="Give a folder as output.",
         )
+    check_new(path)
+    return {ids[0]: path}
+
+
+def check_new(path: Path) -> None:
+    """Make sure that a file is not there.
+
+    Raises:
+        OutputError: it is.
+    """
     if path.exists():
         raise OutputError(
-            f"The output {output} exists already; nothing is overwritten.",
+            f"The output {path} exists already; nothing is overwritten.",
             hint="Give another name, or remove it.",
         )
-    return {ids[0]: path}
 
 
 def write_png(path: Path, image: Tensor, profile: bytes | None = None) -> None:

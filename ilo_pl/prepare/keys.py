@@ -107,6 +107,14 @@ class FramesKeys(Spec):
     every: Annotated[Whole, Field(ge=1)] = 1
 
 
+class VideoKeys(Spec):
+    """Keys of ``video``."""
+
+    input: Text
+    output: Text
+    rate: Annotated[Number, Field(gt=0, le=1000)] = 25.0
+
+
 class PasteKeys(Spec):
     """Keys of ``paste``."""
 

@@ -17,6 +17,7 @@ from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.io import RunFolder, find_images, load_image
 from ilo_pl.prepare.files import (
     Record,
+    check_new,
     counted,
     destinations,
     each,
@@ -25,10 +26,18 @@ from ilo_pl.prepare.files import (
     together,
     write_png,
 )
-from ilo_pl.prepare.frames import check_decoder, find_videos, read_frames
-from ilo_pl.prepare.keys import BlendKeys, BoxKeys, CollageKeys, FramesKeys, MaskKeys, RandomKeys
+from ilo_pl.prepare.keys import (
+    BlendKeys,
+    BoxKeys,
+    CollageKeys,
+    FramesKeys,
+    MaskKeys,
+    RandomKeys,
+    VideoKeys,
+)
 from ilo_pl.prepare.masks import box_mask, picture_mask, random_mask
 from ilo_pl.prepare.mixing import blend, patches, strips
+from ilo_pl.video import check_decoder, find_videos, read_frames, write_video
 
 SIDE = 1024
 
@@ -150,6 +159,19 @@ def run_frames(keys: FramesKeys, errors: Console) -> tuple[str, int]:
     done, failed = each(jobs, errors)
     taken = f"{counted(sum(done.values()), 'frame')} of {counted(len(done), 'video')}"
     return f"Written to {keys.output}: {taken}", failed
+
+
+def run_video(keys: VideoKeys) -> str:
+    """Write pictures as a video."""
+    check_decoder()
+    pictures, path = find_images(Path(keys.input)), Path(keys.output)
+    if path.suffix.lower() != ".mp4":
+        raise ConfigurationError(
+            f"output = {keys.output}; videos are written as MP4.", hint="Name it with .mp4."
+        )
+    check_new(path)
+    write_video(list(pictures.values()), path, keys.rate)
+    return f"Written to {path}: {counted(len(pictures), 'frame')}"
 
 
 def _write_all(

@@ -158,6 +158,9 @@ def test_frames_by_number(prepare: Prepare, tmp_path: Path) -> None:
         frame = read(out / f"v_00000{number}.png").astype(int)
         assert frame.shape == (48, 64, 3)
         assert np.abs(frame - 20 * number).max() <= 4
+    status, text, _ = prepare("video", f"input={out}", f"output={tmp_path}/short.mp4", "rate=5")
+    assert (status, f"Written to {tmp_path}/short.mp4: 3 frames" in text) == (0, True)
+    (tmp_path / "short.mp4").unlink()
     (tmp_path / "bad.mp4").write_bytes(b"x" * 1000)
     status, _, error = prepare("frames", f"input={tmp_path}", f"output={tmp_path}/all")
     assert status == 3
@@ -184,6 +187,8 @@ def test_frames_by_number(prepare: Prepare, tmp_path: Path) -> None:
         (["collage", "inputs=[left,right]", "boxes=[[0,0,1,1],[0,0,1,1]]", "output=x"], "2 boxes"),
         (["blend", "inputs=[left/ann.png,small.png]", "output=x.png"], "is 7 x 5 pixels"),
         (["frames", "input=left", "output=x"], "holds no video"),
+        (["video", "input=left", "output=x.avi"], "written as MP4"),
+        (["video", "input=left", "output=x.mp4", "rate=0"], "rate = 0"),
         (["frames", "input=v.mp4", "output=x"], "no file or folder v.mp4"),
         (["frames", "input=v.mp4", "output=x", "first=3", "last=2"], "comes before"),
     ],
