@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ilo_pl.errors import IloError, Stopped
+from ilo_pl.prepare.command import prepare
 
 # What a compiler has to say can be pages.
 WARNING_LENGTH = 500
@@ -68,6 +69,9 @@ def invert(overrides: tuple[str, ...]) -> None:
             f"Some images could not be used: see {failures}", markup=False, soft_wrap=True
         )
         click.get_current_context().exit(3)
+
+
+cli.add_command(prepare)
 
 
 @cli.command()

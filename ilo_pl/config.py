@@ -41,6 +41,7 @@ OmegaConf.register_new_resolver("below", _below, replace=True)
 OmegaConf.register_new_resolver("last", _last, replace=True)
 
 GROUPS = ("generator", "operator", "noise", "task", "method", "follow", "trainer", "logger")
+MAX_RATE = 1000
 
 
 class TaskConfig(Spec):
@@ -87,7 +88,8 @@ class RunConfig(Spec):
         """What images after the first are searched with, from the solution of the one before."""
         if not self.ordered:
             return None
-        return schedule_from_columns(following(self.method, self.follow))
+        columns = {key: value for key, value in self.follow.items() if key != "rate"}
+        return schedule_from_columns(following(self.method, columns))
 
     @property
     def outside(self) -> OutsideMethod | None:
@@ -151,7 +153,12 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
 
 
 def _check_sequence(config: RunConfig) -> None:
-    """Refuse what has no order."""
+    """Refuse what has no order, and a rate that is none."""
+    rate = config.follow.get("rate")
+    if rate is not None and (isinstance(rate, bool | str) or not 0 < rate <= MAX_RATE):
+        raise ConfigurationError(
+            f"follow.rate = {rate!r}; give frames per second above 0, up to {MAX_RATE}, or null."
+        )
     if config.outside or config.batch_size != 1 or config.input is None:
         wrong = (
             f"batch_size = {config.batch_size}"

@@ -29,6 +29,7 @@ from ilo_pl.schedule import Schedule
 from ilo_pl.search import Place, Problem, make_place, search, with_devices
 from ilo_pl.sequence import Predecessors
 from ilo_pl.task import GREY_LEVELS, InMemory, InverseTask, MeasurementSource, Start
+from ilo_pl.video import RATE, check_decoder, frame_rate, is_video, unpacked, write_video
 
 # A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
 # measurements as numbers.
@@ -62,7 +63,14 @@ def run(
         IloError: something about the configuration, the input or the output cannot be used.
         Stopped: a signal ended the run.
     """
-    ready = _prepare(config, launch)
+    with unpacked(Path(config.input or "")) as given:
+        ready = _prepare(config, given, launch)
+        return _run(ready, console, label, callbacks)
+
+
+def _run(
+    ready: _Ready, console: Console, label: str, callbacks: Sequence[pl.Callback]
+) -> list[Scores] | list[GuidedScores]:
     config = ready.config
     if ready.bad and ready.place.rank == 0:
         first = next(iter(ready.bad.values()))
@@ -73,7 +81,12 @@ def run(
         whole = _denoise(config, ready, console, label)
     else:
         whole = _search(config, ready, [StageProgress(console, label), *callbacks])
-    return _conclude(config, ready, whole) if ready.place.rank == 0 else []
+    if ready.place.rank:
+        return []
+    scores = _conclude(config, ready, whole)
+    if config.ordered:
+        _write_video(config, ready, whole, console)
+    return scores
 
 
 def check(config: RunConfig) -> None:
@@ -82,7 +95,8 @@ def check(config: RunConfig) -> None:
     Raises:
         IloError: something about the configuration, the input or the output cannot be used.
     """
-    _prepare(config, launch=False)
+    with unpacked(Path(config.input or "")) as given:
+        _prepare(config, given, launch=False)
 
 
 class _Ready(NamedTuple):
@@ -99,13 +113,13 @@ class _Ready(NamedTuple):
     follower: InverseTask | None
 
 
-def _prepare(config: RunConfig, launch: bool) -> _Ready:
+def _prepare(config: RunConfig, given: Path, launch: bool) -> _Ready:
     if config.outside and config.resume:
         raise ConfigurationError(
             f"The method {config.method['name']!r} cannot be resumed.",
             hint="Leave resume=true out and give a new output folder.",
         )
-    files = _files(config)
+    files = {} if config.input is None else find_measurements(given) or find_images(given)
     config = with_devices(config, len(files) or config.samples, launch)
     place = make_place(config, launch)
     references = _references(config, files)
@@ -204,10 +218,18 @@ def _denoise(config: RunConfig, ready: _Ready, console: Console, label: str) -> 
     return one_by_one.close()
 
 
-def _files(config: RunConfig) -> dict[str, Path]:
-    if config.input is None:
-        return {}
-    return find_measurements(Path(config.input)) or find_images(Path(config.input))
+def _write_video(config: RunConfig, ready: _Ready, whole: Entry, console: Console) -> None:
+    """Write the reconstructions as ``video.mp4``, where videos can be written."""
+    try:
+        check_decoder()
+    except ConfigurationError as error:
+        console.print(f"video.mp4 is left out. {error}", markup=False)
+        return
+    source = Path(config.input or "")
+    rate = config.follow.get("rate") or (frame_rate(source) if is_video(source) else RATE)
+    found = [i for i in whole.ids if i not in whole.failures]
+    results = ready.folder.path / "reconstructions"
+    write_video([results / f"{i}.png" for i in found], ready.folder.path / "video.mp4", rate)
 
 
 def _scores(

@@ -21,6 +21,8 @@ ROWS = [
     ["schedule", "rates", "columns"],
     ["point"],
     ["io", "latents", "measurements", "tables"],
+    ["video"],
+    ["prepare"],
     ["task"],
     ["objective"],
     ["stage"],

@@ -103,7 +103,10 @@ SLIPS: dict[str, tuple[list[str], str]] = {
     "no parts": (parts(""), "operator.parts is empty"),
     "unknown part": (parts("{name: blurr}"), r"operator\.parts\.0.*'blurr'"),
     "unknown key": (parts("{name: blur, sigm: 3}"), "Did you mean 'sigma'"),
-    "nested": (parts("{name: composition}"), "operator.parts.0.name = 'composition' cannot be used"),
+    "nested": (
+        parts("{name: composition}"),
+        "operator.parts.0.name = 'composition' cannot be used",
+    ),
     "after a vector": (
         parts("{name: circulant, fraction: 0.5}, {name: grey}"),
         r"parts.0 \(circulant\) measures a vector of 1536 .* grey takes a picture",

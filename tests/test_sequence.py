@@ -15,11 +15,12 @@ from torch import Tensor
 from ilo_pl import ILOInversion, InverseTask, Mask, Schedule, Stage, TinyGenerator
 from ilo_pl.columns import following
 from ilo_pl.config import choices, load_config
-from ilo_pl.errors import ConfigurationError
-from ilo_pl.io import to_bytes
+from ilo_pl.errors import ConfigurationError, InputError, OutputError
+from ilo_pl.io import load_image, to_bytes
 from ilo_pl.point import Point, carry, render
 from ilo_pl.runner import run
 from ilo_pl.schedule import Radii
+from ilo_pl.video import frame_rate, read_frames, write_video
 
 Fit = Callable[..., ILOInversion]
 FRAMES = 4
@@ -123,6 +124,7 @@ def test_followers_take_over_what_is_not_said() -> None:
     ("keys", "message"),
     [
         (["batch_size=2"], "batch_size = 2"),
+        (["follow.rate=-1"], r"follow\.rate = -1"),
         (["method=bm3d", "task=denoising"], "method = bm3d"),
         (["task=ood_generation", "operator.target=espresso"], "task = ood_generation"),
     ],
@@ -131,6 +133,41 @@ def test_what_has_no_order_is_refused(keys: list[str], message: str) -> None:
     given = [] if "task=ood_generation" in keys else ["input=clip"]
     with pytest.raises(ConfigurationError, match=message):
         load_config([*given, "output=out", "follow=frames", *keys])
+
+
+def test_a_video_becomes_a_video(clip: Path, tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    film = tmp_path / "film.mp4"
+    write_video(sorted(clip.iterdir()), film, rate=12)
+    assert frame_rate(film) == 12
+    for i, (number, frame) in enumerate(read_frames(film)):
+        truth = to_bytes(load_image(clip / f"frame{i}.png").rgb)
+        assert number == i and (frame.float() - truth.float()).abs().mean() < 6  # 4:2:0 at 32 x 32
+    out = tmp_path / "out"
+    found = go(film, out, *FOLLOW)
+    assert list(found) == [f"film_{i:06d}" for i in range(FRAMES)]
+    assert frame_rate(out / "video.mp4") == 12
+    assert len(list(read_frames(out / "video.mp4"))) == FRAMES
+    go(film, tmp_path / "slow", *FOLLOW, "follow.rate=5")
+    assert frame_rate(tmp_path / "slow" / "video.mp4") == 5
+
+
+def test_odd_sizes_and_other_sizes(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    paths = [tmp_path / f"{i}.png" for i in range(2)]
+    for path, size in zip(paths, ((31, 17), (31, 18)), strict=True):
+        Image.new("RGB", size, (200, 100, 50)).save(path)
+    write_video(paths[:1], tmp_path / "odd.mp4")
+    ((_, frame),) = read_frames(tmp_path / "odd.mp4")
+    assert frame.shape == (3, 18, 32)
+    assert (
+        frame[:, :17, :31].float().mean((1, 2)) - torch.tensor([200.0, 100, 50])
+    ).abs().max() < 4
+    with pytest.raises(InputError, match=r"31 x 18 pixels and .* 31 x 17"):
+        write_video(paths, tmp_path / "two.mp4")
+    with pytest.raises(OutputError, match=r"two\.mp4 could not be written"):
+        write_video(paths[:1], paths[0] / "two.mp4")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.png", "1.png", "odd.mp4"]
 
 
 @pytest.mark.parametrize("task", choices("task"))

@@ -1,0 +1,1 @@
+"""From photos to what a generator takes, and back: ``ilo-pl prepare``."""

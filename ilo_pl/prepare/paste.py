@@ -1,0 +1,95 @@
+"""Put the restored square back into the photo it was cut from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ilo_pl.io import to_bytes
+from ilo_pl.prepare.alignment import square_to_photo
+from ilo_pl.prepare.warp import Array, warp
+
+
+def edge_weights(x: Tensor, y: Tensor, feather: float) -> Tensor:
+    """Weigh points of the unit square: 0 outside and at its edge, 1 from ``feather`` inwards, smooth between.
+
+    Args:
+        x: horizontal coordinates, in [0, 1] inside the square.
+        y: vertical coordinates of the same shape.
+        feather: width of the soft edge as a share of the side; 0 for a hard one.
+    """
+    inside = torch.minimum(torch.minimum(x, 1 - x), torch.minimum(y, 1 - y))
+    if feather == 0:
+        return (inside > 0).to(x.dtype)
+    t = (inside / feather).clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def hole_weights(observed: Tensor, feather: float) -> Tensor:
+    """Weigh the pixels of a square by a mask: 1 where it misses, falling to 0 within ``feather`` around.
+
+    Args:
+        observed: ``(S, S)`` bool, true where the mask observes.
+        feather: width of the soft edge as a share of the side.
+    """
+    reach = round(feather * observed.shape[-1] / 2)
+    width = 2 * reach + 1
+    holes = F.pad((~observed)[None].float(), (reach, reach, reach, reach), mode="replicate")
+    # Dilated by the reach, then averaged over it: no pixel of the hole itself loses weight.
+    for kernel in ((width, 1), (1, width)):
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        holes = F.max_pool2d(holes, kernel, stride=1, padding=padding)
+    for kernel in ((width, 1), (1, width)):
+        holes = F.avg_pool2d(holes, kernel, stride=1)
+    return holes[0]
+
+
+def paste(
+    photo: Tensor,
+    restored: Tensor,
+    square: Array,
+    feather: float,
+    observed: Tensor | None = None,
+) -> Tensor:
+    """Warp a restored square into the photo and blend it over its edge.
+
+    Args:
+        photo: ``(3, H, W)`` uint8.
+        restored: ``(3, S, S)`` float in [-1, 1], the aligned image after restoration.
+        square: corners ``(4, 2)`` of the square in the photo.
+        feather: width of the soft edge as a share of the side, in [0, 0.5].
+        observed: ``(S, S)`` bool, the mask of the restoration: only what it misses is pasted, with a soft edge
+            around. ``None`` pastes the whole square.
+
+    Returns:
+        ``(3, H, W)`` uint8; every pixel outside the square (or the mask's surroundings) is the photo's own.
+    """
+    size, (height, width) = restored.shape[-1], photo.shape[1:]
+    first = np.clip(np.floor(square.min(0)).astype(int), 0, [width, height])
+    last = np.clip(np.ceil(square.max(0)).astype(int) + 1, 0, [width, height])
+    (left, top), (right, bottom) = first.tolist(), last.tolist()
+    result = photo.clone()
+    if right <= left or bottom <= top:
+        return result
+    to_square = np.linalg.inv(np.vstack([square_to_photo(square, size), [0, 0, 1]]))[:2]
+    to_square[:, 2] += to_square[:, :2] @ first
+    layers = (
+        restored
+        if observed is None
+        else torch.cat([restored, hole_weights(observed, feather)[None]])
+    )
+    warped = warp(layers, to_square, bottom - top, right - left)
+    rows, columns = torch.meshgrid(
+        torch.arange(bottom - top).double(), torch.arange(right - left).double(), indexing="ij"
+    )
+    matrix = torch.from_numpy(to_square)
+    x, y = ((r[0] * columns + r[1] * rows + r[2] + 0.5) / size for r in matrix)
+    weights = edge_weights(x, y, feather).float()
+    if observed is not None:
+        weights = weights * warped[3].clamp(0, 1)
+    region = photo[:, top:bottom, left:right]
+    blended = torch.lerp(region.float() / 127.5 - 1, warped[:3].clamp(-1, 1), weights)
+    result[:, top:bottom, left:right] = torch.where(weights > 0, to_bytes(blended), region)
+    return result
