@@ -62,7 +62,7 @@ class RunConfig(Spec):
     save_measurements: bool | Literal["auto"] = "auto"
     samples: Annotated[int, Field(ge=1, le=10**6)] = 1
     seed: Seed = 0
-    batch_size: Annotated[int, Field(ge=1)] = 1
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     compile: bool | Literal["auto", "max-autotune"] = "auto"
     task: TaskConfig
     generator: GeneratorConfig
@@ -159,10 +159,10 @@ def _check_sequence(config: RunConfig) -> None:
         raise ConfigurationError(
             f"follow.rate = {rate!r}; give frames per second above 0, up to {MAX_RATE}, or null."
         )
-    if config.outside or config.batch_size != 1 or config.input is None:
+    if config.outside or config.batch_size not in (1, "auto") or config.input is None:
         wrong = (
             f"batch_size = {config.batch_size}"
-            if config.batch_size != 1
+            if config.batch_size not in (1, "auto")
             else f"method = {config.method['name']}"
             if config.outside
             else f"task = {config.task.name}"

@@ -98,18 +98,40 @@ class Ledger:
             ConfigurationError: it is another run.
             OutputError: it does not begin.
         """
+        self._await()
+        if not config.allow_changes:
+            self._compare(self._record(config))
+
+    def _await(self) -> None:
         waited = 0.0
         while not self._begun:
             if waited >= PATIENCE_SECONDS:
                 raise OutputError(f"The first process has not begun a run in {self.folder.path}.")
             time.sleep(POLL_SECONDS)
             waited += POLL_SECONDS
-        if not config.allow_changes:
-            self._compare(self._record(config))
 
     @property
     def _begun(self) -> bool:
         return (self.folder.path / "state" / "run.json").exists()
+
+    @staticmethod
+    def batch_size_of(folder: RunFolder, *, wait: bool) -> int | None:
+        """Return how many images the run in a folder has in a batch, ``None`` where there is no run.
+
+        Args:
+            folder: the run folder.
+            wait: whether to wait for the first process to begin the run.
+
+        Raises:
+            OutputError: it does not begin.
+        """
+        ledger = Ledger(folder, [])
+        if wait:
+            ledger._await()
+        if not ledger._begun:
+            return None
+        record = json.loads((folder.path / "state" / "run.json").read_text("utf-8"))
+        return int(record["config"]["batch_size"])
 
     def _record(self, config: RunConfig) -> dict[str, Any]:
         ids = [image_id for unit in self._units for image_id in unit]

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pytorch_lightning as pl
 from rich.console import Console
 from rich.markup import escape
 
+from ilo_pl.assembly import Assembly, assemble
 from ilo_pl.callbacks.progress import StageProgress
 from ilo_pl.callbacks.stopwatch import write_seconds
 from ilo_pl.classical import denoise
 from ilo_pl.config import RunConfig
-from ilo_pl.data import ImageFolder, MeasurementFolder, Subset, check_size, usable
+from ilo_pl.data import Subset, usable
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.generators import SplitGenerator
 from ilo_pl.guidance import GuidedScores, score_guided
-from ilo_pl.io import RunFolder, find_images, image_size
+from ilo_pl.io import RunFolder
 from ilo_pl.ledger import FAILURES, Entry, Ledger
-from ilo_pl.measurements import SUFFIX, Origin, find_measurements
 from ilo_pl.measuring.specs import ClassifierSpec
 from ilo_pl.metrics import Scores, score_run
 from ilo_pl.operators import Classifier
 from ilo_pl.report import MAX_ROWS, row_of, write_grid
-from ilo_pl.schedule import Schedule
-from ilo_pl.search import Place, Problem, make_place, search, with_devices
-from ilo_pl.sequence import Predecessors
-from ilo_pl.task import GREY_LEVELS, InMemory, InverseTask, MeasurementSource, Start
+from ilo_pl.search import Problem, search
+from ilo_pl.task import MeasurementSource
 from ilo_pl.video import RATE, check_decoder, frame_rate, is_video, unpacked, write_video
-
-# A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
-# measurements as numbers.
-BYTES_PER_PIXEL = 42
 
 
 def run(
@@ -64,12 +56,12 @@ def run(
         Stopped: a signal ended the run.
     """
     with unpacked(Path(config.input or "")) as given:
-        ready = _prepare(config, given, launch)
+        ready = assemble(config, given, launch)
         return _run(ready, console, label, callbacks)
 
 
 def _run(
-    ready: _Ready, console: Console, label: str, callbacks: Sequence[pl.Callback]
+    ready: Assembly, console: Console, label: str, callbacks: Sequence[pl.Callback]
 ) -> list[Scores] | list[GuidedScores]:
     config = ready.config
     if ready.bad and ready.place.rank == 0:
@@ -96,54 +88,10 @@ def check(config: RunConfig) -> None:
         IloError: something about the configuration, the input or the output cannot be used.
     """
     with unpacked(Path(config.input or "")) as given:
-        _prepare(config, given, launch=False)
+        assemble(config, given, launch=False)
 
 
-class _Ready(NamedTuple):
-    """A run that has been checked, with its devices; a method outside the engine has no task."""
-
-    config: RunConfig
-    place: Place
-    folder: RunFolder
-    references: Mapping[str, Path]
-    source: MeasurementSource
-    origin: Origin
-    bad: Mapping[str, str]
-    task: InverseTask | None
-    follower: InverseTask | None
-
-
-def _prepare(config: RunConfig, given: Path, launch: bool) -> _Ready:
-    if config.outside and config.resume:
-        raise ConfigurationError(
-            f"The method {config.method['name']!r} cannot be resumed.",
-            hint="Leave resume=true out and give a new output folder.",
-        )
-    files = {} if config.input is None else find_measurements(given) or find_images(given)
-    config = with_devices(config, len(files) or config.samples, launch)
-    place = make_place(config, launch)
-    references = _references(config, files)
-    folder = RunFolder(Path(config.output))
-    begins = place.rank == 0 and not config.resume
-    if begins:
-        folder.check()
-    generator = config.generator.make(imports=True)
-    shape = generator.image_shape
-    for path in references.values():
-        check_size(path, image_size(path), shape)
-    source, origin, bad = _source(config, files, shape)
-    if config.outside:
-        config.outside.load()
-    task = None if config.outside else _task(config, generator, source, config.schedule)
-    later = None if config.outside else config.following
-    start = Predecessors(folder, source.ids)
-    follower = _task(config, generator, source, later, start) if later else None
-    if begins:
-        folder.check(bytes_needed=len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL)
-    return _Ready(config, place, folder, references, source, origin, bad, task, follower)
-
-
-def _search(config: RunConfig, ready: _Ready, callbacks: Sequence[pl.Callback]) -> Entry:
+def _search(config: RunConfig, ready: Assembly, callbacks: Sequence[pl.Callback]) -> Entry:
     """Run the engine; further processes return nothing of use."""
     place, ids, task = ready.place, ready.source.ids, ready.task
     assert task is not None
@@ -160,7 +108,9 @@ def _search(config: RunConfig, ready: _Ready, callbacks: Sequence[pl.Callback]) 
     return whole
 
 
-def _conclude(config: RunConfig, ready: _Ready, whole: Entry) -> list[Scores] | list[GuidedScores]:
+def _conclude(
+    config: RunConfig, ready: Assembly, whole: Entry
+) -> list[Scores] | list[GuidedScores]:
     """Score what was found and draw the first images."""
     folder, references = ready.folder, ready.references
     found = [i for i in whole.ids if i not in whole.failures]
@@ -173,26 +123,7 @@ def _conclude(config: RunConfig, ready: _Ready, whole: Entry) -> list[Scores] | 
     return scores
 
 
-def _task(
-    config: RunConfig,
-    generator: SplitGenerator,
-    source: MeasurementSource,
-    schedule: Schedule,
-    start: Start | None = None,
-) -> InverseTask:
-    return InverseTask(
-        generator,
-        None,
-        source,
-        schedule=schedule,
-        start=start,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        noise_sigma=config.noise.sigma / GREY_LEVELS,
-    )
-
-
-def _denoise(config: RunConfig, ready: _Ready, console: Console, label: str) -> Entry:
+def _denoise(config: RunConfig, ready: Assembly, console: Console, label: str) -> Entry:
     """Run the method outside the engine, with a line that says where it is."""
     source, folder = ready.source, ready.folder
     good: list[int] = []
@@ -218,7 +149,7 @@ def _denoise(config: RunConfig, ready: _Ready, console: Console, label: str) -> 
     return one_by_one.close()
 
 
-def _write_video(config: RunConfig, ready: _Ready, whole: Entry, console: Console) -> None:
+def _write_video(config: RunConfig, ready: Assembly, whole: Entry, console: Console) -> None:
     """Write the reconstructions as ``video.mp4``, where videos can be written."""
     try:
         check_decoder()
@@ -244,45 +175,3 @@ def _scores(
         target = classifier.index(config.operator.target)
         return score_guided(folder, source.ids, classifier.cpu(), target)
     return score_run(folder, references) if references else []
-
-
-def _source(
-    config: RunConfig, files: Mapping[str, Path], shape: tuple[int, int, int]
-) -> tuple[MeasurementSource, Origin, dict[str, str]]:
-    """Return where measurements come from, how they are made, and why images cannot be used, by id."""
-    operator, noise = (s.model_dump(mode="json") for s in (config.operator, config.noise))
-    origin = Origin(shape, config.seed, config.task.name, operator, noise)
-    if isinstance(config.operator, ClassifierSpec):
-        classifier = config.operator.classifier(shape)
-        target = classifier.target(config.operator.target).expand(config.samples, -1)
-        ids = [f"sample{i}" for i in range(config.samples)]
-        return InMemory(classifier, target, ids), origin, {}
-    if next(iter(files.values())).suffix.lower() == SUFFIX:
-        saved = MeasurementFolder(files, config.operator, config.noise, shape)
-        return saved, saved.origin, saved.check()
-    images = ImageFolder(
-        files,
-        config.operator.maker(shape, config.seed),
-        shape,
-        config.seed,
-        simulate=config.simulate,
-        noise=config.noise,
-    )
-    return images, origin, images.check()
-
-
-def _references(config: RunConfig, files: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the true images by id; one input and one reference belong together whatever their names."""
-    if config.reference is None:
-        return {}
-    found = find_images(Path(config.reference))
-    if len(files) == 1 and len(found) == 1:
-        return {next(iter(files)): next(iter(found.values()))}
-    missing = sorted(set(files) - set(found))
-    if missing:
-        raise InputError(
-            f"{config.reference} holds no true image for {missing[0]!r}"
-            + (f" and {len(missing) - 1} more." if len(missing) > 1 else "."),
-            hint="A folder of references holds one file for each input, with the input's name.",
-        )
-    return {image_id: found[image_id] for image_id in files}

@@ -62,7 +62,8 @@ class Place:
 
 def with_devices(config: RunConfig, images: int, launch: bool) -> RunConfig:
     """Return the run with its number of devices."""
-    batches = math.ceil(images / config.batch_size)
+    size = 1 if config.batch_size == "auto" else config.batch_size
+    batches = math.ceil(images / size)
     auto = config.trainer.devices == "auto"
     count = device_count(config.trainer, batches) if launch and not config.outside else 1
     trainer = config.trainer.model_copy(update={"devices": count})

@@ -23,6 +23,11 @@ from ilo_pl.trainer_specs import LoggerConfig, TrainerConfig
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
+def uses_cuda(config: TrainerConfig) -> bool:
+    """Return whether the Trainer's devices are CUDA's."""
+    return config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
 def device_count(config: TrainerConfig, batches: int) -> int:
     """Resolve the devices of each machine: ``auto`` is every GPU that has a batch of images, else 1.
 
@@ -32,7 +37,7 @@ def device_count(config: TrainerConfig, batches: int) -> int:
     """
     if config.devices != "auto":
         return config.devices
-    if config.accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
+    if not uses_cuda(config):
         return 1
     gpus = torch.cuda.device_count()
     # Who starts the processes from outside has chosen their number.
@@ -104,7 +109,7 @@ def choose_precision(config: TrainerConfig) -> Precision:
     """Resolve ``auto``: bf16-mixed where the device computes in bfloat16 natively, else 32-true."""
     if config.precision != "auto":
         return config.precision
-    if config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+    if uses_cuda(config):
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif config.accelerator in ("auto", "cpu"):
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
