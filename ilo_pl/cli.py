@@ -162,13 +162,14 @@ def convert(file: Path, output: Path, licence: str) -> None:
 
 @cli.command(name="check-generator")
 @click.argument("name", metavar="NAME_OR_MODULE:FUNCTION")
-@click.option("--weights", type=click.Path(path_type=Path), help="The generator's weights.")
+@click.option("--weights", help="The generator's weights.")
 @click.pass_context
-def check_generator(context: click.Context, name: str, weights: Path | None) -> None:
+def check_generator(context: click.Context, name: str, weights: str | None) -> None:
     """Test whether a generator keeps the contract of docs/generators.md; ends with 1 if it does not."""
-    from ilo_pl.generators import check, make_generator
+    from ilo_pl.generators import check
+    from ilo_pl.generators.config import GeneratorConfig
 
-    generator = make_generator(name, weights, imports=True)
+    generator = GeneratorConfig(name=name, weights=weights).make(imports=True)
     console, failed = Console(), False
     for result in check.check_generator(generator):
         word = "[green]pass[/]" if result.passed else "[bold red]FAIL[/]"
