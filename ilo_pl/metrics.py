@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
+LEAST_SIZE = 32  # of AlexNet's input
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores of one image.
@@ -31,7 +35,7 @@ class Scores:
         id: the image's id.
         psnr: peak signal-to-noise ratio in dB, higher is better.
         ssim: structural similarity, up to 1, higher is better.
-        lpips: LPIPS with AlexNet at 256 x 256, lower is better.
+        lpips: LPIPS with AlexNet at 256 x 256, lower is better; NaN below 32 x 32, where it is not defined.
     """
 
     id: str
@@ -56,8 +60,13 @@ class Scorer:
             image_id,
             float(peak_signal_noise_ratio(ours, true, data_range=1.0)),
             float(ssim),
-            float(self._lpips(*(_shrink(x[None]) for x in (image, reference)))),
+            self._perceptual(image, reference),
         )
+
+    def _perceptual(self, image: Tensor, reference: Tensor) -> float:
+        if min(image.shape[-2:]) < LEAST_SIZE:
+            return math.nan
+        return float(self._lpips(*(_shrink(x[None]) for x in (image, reference))))
 
 
 def _shrink(images: Tensor) -> Tensor:
