@@ -16,18 +16,23 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import median
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch.optim import adam
 from torch.utils.flop_counter import FlopCounterMode
 
 from ilo_pl import ILOInversion, InverseTask, Mask, MobileStyleGAN, Schedule, Stage
 from ilo_pl.acceleration import Synthesizer
 from ilo_pl.allocator import keep_freed_memory
+from ilo_pl.objective import Objective
 from ilo_pl.point import Point, carry
+from ilo_pl.safeguard import Safeguard
 from ilo_pl.schedule import Radii
-from ilo_pl.stage import Engine, ILOStage
+from ilo_pl.stage import Engine, ILOStage, SearchStage
 from ilo_pl.walk import Walk
 
 SPLITS = (0, 3, 4, 5)
@@ -48,12 +53,12 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def make_task(generator: MobileStyleGAN, split: int, steps: int = 9, batch: int = 1) -> InverseTask:
-    """Return an inpainting task whose one stage starts at a split."""
+    """Return an inpainting task whose one stage starts at a split; its steps leave the balls every time."""
     ids = [f"image{i}" for i in range(batch)]
     operator = Mask.random(generator.image_shape, 0.1, 0, ids)
     latents = torch.zeros(batch, generator.num_slots, generator.latent_dim)
     start = carry(generator, Point(0, {}, latents, {}), "v", split)
-    stage = Stage(split=split, steps=steps, free_noises=9, radii=BALLS)
+    stage = Stage(split=split, steps=steps, lr=1.0, free_noises=9, radii=BALLS)
     return InverseTask(
         generator,
         operator,
@@ -114,54 +119,67 @@ def steps(generator: MobileStyleGAN, repeats: int) -> None:
                 )
 
 
-def part_times(task: InverseTask, repeats: int) -> dict[str, float]:
-    """Return seconds of each part of a compiled bfloat16 step."""
-    stage = make_stage(task, compiled=True)
-    optimizer = stage.configure_optimizers()["optimizer"]
-    assert isinstance(optimizer, torch.optim.Optimizer)
-    operator = task.source.load([0]).operator
-    worst = torch.zeros_like(stage.best_loss)
+class Timers:
+    """Adds up the time spent in functions, while it is entered; nested ones count for the inner one alone."""
 
-    def forward() -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return stage.forward()
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {}
+        self._inner: list[float] = []
+        self._undo: list[Callable[[], None]] = []
 
-    def settle() -> None:
-        with torch.no_grad():
-            for value in stage.point().hidden.values():
-                value.add_(1)  # far outside the ball, where projecting is work
-        stage.settle(before)
+    def wrap(self, owner: Any, attribute: str, name: str) -> None:
+        """Time the calls of a function or method under a name."""
+        original = getattr(owner, attribute)
+        spent = self.seconds.setdefault(name, [])
 
-    image = forward().detach().float()
-    whole = seconds(lambda: step(stage, True), repeats)
-    generate = seconds(forward, repeats)
-    measure = seconds(lambda: operator(image), repeats)
-    judge = seconds(lambda: stage._objective(image, stage.latents, 0), repeats)
-    remember = seconds(lambda: stage._remember(worst), repeats)
-    update = seconds(optimizer.step, repeats)
-    before = stage.variables()
-    return {
-        "generator forward": generate,
-        "operator": measure,
-        "losses": judge - measure,
-        "backward": whole - generate - judge - remember,
-        "best iterate": remember,
-        "optimiser": update,
-        "copy of the variables": seconds(stage.variables, repeats),
-        "what is not finite": seconds(lambda: stage.guard.isolate(stage.parameters()), repeats),
-        "undoing faults, projection": seconds(settle, repeats),
-    }
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._inner.append(0.0)
+            began = time.perf_counter()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                took = time.perf_counter() - began
+                spent.append(took - self._inner.pop())
+                if self._inner:
+                    self._inner[-1] += took
+
+        setattr(owner, attribute, timed)
+        self._undo.append(lambda: setattr(owner, attribute, original))
+
+    def __enter__(self) -> Timers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for undo in self._undo:
+            undo()
+
+
+def part_times(task: InverseTask) -> dict[str, float]:
+    """Return median seconds of each part of a compiled bfloat16 step, within trainer.fit."""
+    operator = type(task.source.load([0]).operator)
+    with Timers() as timers:
+        timers.wrap(ILOStage, "forward", "generator forward")
+        timers.wrap(operator, "forward", "operator")
+        timers.wrap(Objective, "__call__", "losses")
+        timers.wrap(torch.Tensor, "backward", "backward")
+        timers.wrap(SearchStage, "_remember", "best iterate")
+        timers.wrap(adam, "adam", "optimiser")
+        timers.wrap(SearchStage, "variables", "copy of the variables")
+        timers.wrap(Safeguard, "isolate", "what is not finite: gradients")
+        timers.wrap(Safeguard, "settle", "what is not finite: undoing")
+        timers.wrap(SearchStage, "project", "projection")
+        total = fit_step(task, compiled=True)
+    named = {name: median(times[2:]) for name, times in timers.seconds.items()}
+    named["Lightning, callbacks, logging"] = total - sum(named.values())
+    named["whole step"] = total
+    return named
 
 
 def parts(generator: MobileStyleGAN, repeats: int) -> None:
-    """Print what each part of a compiled bfloat16 step takes, and what Lightning adds."""
+    """Print what each part of a compiled bfloat16 step takes within trainer.fit, and what is left."""
     rows: dict[str, list[float]] = {}
     for split in SPLITS:
-        named = part_times(make_task(generator, split), repeats)
-        total = fit_step(make_task(generator, split, steps=repeats + 3), compiled=True)
-        named["Lightning, callbacks, logging"] = total - sum(named.values())
-        named["whole step of trainer.fit"] = total
-        for name, value in named.items():
+        for name, value in part_times(make_task(generator, split, steps=repeats + 11)).items():
             rows.setdefault(name, []).append(1000 * value)
     print("\n| milliseconds | " + " | ".join(f"split {s}" for s in SPLITS) + " |")
     print("|---|" + "---|" * len(SPLITS))
@@ -193,7 +211,7 @@ def fit_step(task: InverseTask, compiled: bool) -> float:
         callbacks=[clock],
     )
     trainer.fit(ILOInversion(task, compile=compiled))
-    taken = [b - a for a, b in zip(clock.times, clock.times[1:], strict=False)]
+    taken = [b - a for a, b in pairwise(clock.times)]
     return median(taken[2:])
 
 
