@@ -171,7 +171,7 @@ def test_without_dlib_the_error_says_what_to_install(
         ([EYES, "mouth=[64,900]"], "far more than the photo"),
         (["eyes=[150,50,180,50]", "mouth=[165,90]"], "outside the photo"),
         ([EYES, MOUTH, "size=4"], "size = 4"),
-        ([EYES, MOUTH, "face=small"], "'largest' or 'all'"),
+        ([EYES, MOUTH, "face=small"], "give largest or all"),
         (["landmarks=none.json"], "none.json cannot be read"),
         (["landmarks=faces.json"], "is no face"),
         (["landmarks=other.json"], "no face for 'ann'"),
