@@ -43,14 +43,16 @@ def following(method: Mapping[str, Any], follow: Mapping[str, Any]) -> dict[str,
         method: how the first image is searched; of its lists, the last value counts.
         follow: what is otherwise for the others, stage by stage.
     """
-    last = {key: _last(value) for key, value in method.items()}
+    last = {key: last_value(value) for key, value in method.items()}
     return {**last, **{key: _over(last.get(key), value) for key, value in follow.items()}}
 
 
-def _last(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _last(inner) for key, inner in value.items()}
-    return value[-1] if isinstance(value, list | tuple) and value else value
+def last_value(column: Any) -> Any:
+    """Return what holds in the last stage: of a list the last value, of a mapping that of each key."""
+    if isinstance(column, Mapping):
+        return {key: last_value(inner) for key, inner in column.items()}
+    listed = isinstance(column, Sequence) and not isinstance(column, str)
+    return column[-1] if listed and column else column
 
 
 def _over(old: Any, new: Any) -> Any:

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
 from yaml import YAMLError
 
 from ilo_pl.classical import OutsideMethod, outside_method
-from ilo_pl.columns import following, schedule_from_columns
+from ilo_pl.columns import following, last_value, schedule_from_columns
 from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.generators.config import GeneratorConfig, Seed
 from ilo_pl.groups import TASK_OF, check_keys, choices, config_dir
@@ -32,13 +32,8 @@ def _below(value: float | None, limit: float, then: Any, otherwise: Any) -> Any:
     return then if value is not None and value < limit else otherwise
 
 
-def _last(column: Any) -> Any:
-    """Return what holds in the last stage: of a list the last value; in YAML ``${last:${key}}``."""
-    return column[-1] if isinstance(column, list | ListConfig) and column else column
-
-
 OmegaConf.register_new_resolver("below", _below, replace=True)
-OmegaConf.register_new_resolver("last", _last, replace=True)
+OmegaConf.register_new_resolver("last", last_value, replace=True)
 
 GROUPS = ("generator", "operator", "noise", "task", "method", "follow", "trainer", "logger")
 MAX_RATE = 1000

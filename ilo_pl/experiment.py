@@ -22,7 +22,7 @@ from ilo_pl.errors import ConfigurationError, IloError, InputError, unknown
 from ilo_pl.figures import draw_figure
 from ilo_pl.generators import SplitGenerator
 from ilo_pl.io import RunFolder, find_images, image_size, load_image, to_bytes
-from ilo_pl.ledger import flat, is_free
+from ilo_pl.ledger import changes
 from ilo_pl.metrics import Scorer, Scores
 from ilo_pl.plan import Plan, Setting
 from ilo_pl.report import write_grid
@@ -99,13 +99,9 @@ def _check_setting(setting: Setting, generator: SplitGenerator) -> None:
             raise ConfigurationError(error.what, choices=error.choices, hint=hint) from None
     if not (setting.folder.path / "config.yaml").exists():
         return
-    before, now = (flat(c.model_dump()) for c in (load_run_config(setting.folder.path), config))
+    before, now = (c.model_dump() for c in (load_run_config(setting.folder.path), config))
     # The images are compared themselves, wherever the folder is.
-    changed = [
-        f"{key} = {before.get(key)!r} before, {now.get(key)!r} now"
-        for key in {**before, **now}
-        if key != "input" and not is_free(key) and before.get(key) != now.get(key)
-    ]
+    changed = changes(before, now, ignored=["input"])
     if changed:
         raise ConfigurationError(
             f"{setting.folder.path} was run with other settings: {'; '.join(changed)}.",

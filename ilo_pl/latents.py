@@ -13,7 +13,7 @@ from ilo_pl.errors import InputError
 from ilo_pl.generators import SplitGenerator
 from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.io import RunFolder
-from ilo_pl.point import Point
+from ilo_pl.point import Point, differences
 
 POINT_FORMAT = "ilo_pl.point/1"
 
@@ -116,32 +116,9 @@ def check_point(generator: SplitGenerator, point: Point, space: str) -> None:
     Raises:
         InputError: their names or shapes are those of another generator.
     """
-    problems = _differences(generator, point, space)
+    problems = differences(generator, point, space)
     if problems:
         raise InputError(
             f"The latents do not belong to this {type(generator).__name__}: {'; '.join(problems)}.",
             hint="Give the generator, weights and seed that they were made with.",
         )
-
-
-def _differences(generator: SplitGenerator, point: Point, space: str) -> list[str]:
-    if not 0 <= point.split <= generator.last:
-        return [f"they are at split {point.split} of its splits 0 to {generator.last}"]
-    found = []
-    if space not in generator.latent_spaces:
-        found.append(f"space {space!r}, of its {', '.join(generator.latent_spaces)}")
-    split = generator.splits[point.split]
-    hidden = {name: tuple(value.shape[1:]) for name, value in point.hidden.items()}
-    if hidden != {name: tuple(shape) for name, shape in split.shapes.items()}:
-        found.append(f"hidden tensors {hidden} for its {dict(split.shapes)} at split {point.split}")
-    slots = generator.num_slots - split.first_slot
-    latents = tuple(point.latents.shape[1:])
-    if latents not in ((1, generator.latent_dim), (slots, generator.latent_dim)):
-        found.append(f"latents {latents} for its {(slots, generator.latent_dim)}")
-    shapes = dict(enumerate(map(tuple, generator.noise_shapes)))
-    for index, noise in point.noises.items():
-        shape = tuple(noise.shape[1:])
-        if shape != shapes.get(index):
-            found.append(f"noise {index} {shape} for its {shapes.get(index, 'none')}")
-            break
-    return found

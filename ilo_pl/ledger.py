@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,12 +140,7 @@ class Ledger:
     def _compare(self, record: Mapping[str, Any]) -> None:
         path = self.folder.path / "state" / "run.json"
         before = json.loads(path.read_text("utf-8"))
-        old, new = flat(before["config"]), flat(record["config"])
-        changed = [
-            f"{key} = {old.get(key)!r} before, {new.get(key)!r} now"
-            for key in {**old, **new}
-            if not is_free(key) and old.get(key) != new.get(key)
-        ]
+        changed = changes(before["config"], record["config"])
         if before["ids"] != record["ids"]:
             differ = sorted(set(before["ids"]) ^ set(record["ids"]))
             changed.append(f"images that were added or removed: {', '.join(differ[:5]) or 'order'}")
@@ -267,14 +262,32 @@ class Ledger:
             fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, unit)
 
 
-def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+def changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], ignored: Collection[str] = ()
+) -> list[str]:
+    """Return a line for each key in which two configurations differ, but for those that may change.
+
+    Args:
+        before: the configuration that a run was begun with.
+        now: the one that it is to go on with.
+        ignored: further dotted keys that may change.
+    """
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{key} = {old.get(key)!r} before, {new.get(key)!r} now"
+        for key in {**old, **new}
+        if key not in ignored and not _is_free(key) and old.get(key) != new.get(key)
+    ]
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     """Return the leaves of nested mappings by their dotted keys."""
     if not isinstance(node, dict) or not node:
         return {prefix.removesuffix("."): node}
-    return {k: v for key, value in node.items() for k, v in flat(value, f"{prefix}{key}.").items()}
+    return {k: v for key, value in node.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
 
 
-def is_free(key: str) -> bool:
+def _is_free(key: str) -> bool:
     """Return whether a resumed run may have another value for a dotted key: it does not reach the results."""
     group, _, rest = key.partition(".")
     return group in FREE or (group == "trainer" and rest in FREE_TRAINER)

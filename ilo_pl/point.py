@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -114,3 +114,40 @@ def render(generator: SplitGenerator, point: Point, space: str) -> Tensor:
     """
     with torch.autocast(point.latents.device.type, enabled=False):
         return synthesise(generator, point, space)["image"].clamp(-1, 1)
+
+
+def mean_squared_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
+    """Return the squared distance of two split states per scalar, for each image ``(B,)``."""
+    total = sum((a[name].float() - b[name].float()).square().flatten(1).sum(1) for name in b)
+    assert isinstance(total, Tensor)
+    return total / sum(value[0].numel() for value in b.values())
+
+
+def differences(generator: SplitGenerator, point: Point, space: str) -> list[str]:
+    """Return in what the names and shapes of a point are not a generator's; empty where they fit.
+
+    Args:
+        generator: the generator.
+        point: the variables.
+        space: their latent space.
+    """
+    if not 0 <= point.split <= generator.last:
+        return [f"they are at split {point.split} of its splits 0 to {generator.last}"]
+    found = []
+    if space not in generator.latent_spaces:
+        found.append(f"space {space!r}, of its {', '.join(generator.latent_spaces)}")
+    split = generator.splits[point.split]
+    hidden = {name: tuple(value.shape[1:]) for name, value in point.hidden.items()}
+    if hidden != {name: tuple(shape) for name, shape in split.shapes.items()}:
+        found.append(f"hidden tensors {hidden} for its {dict(split.shapes)} at split {point.split}")
+    slots = generator.num_slots - split.first_slot
+    latents = tuple(point.latents.shape[1:])
+    if latents not in ((1, generator.latent_dim), (slots, generator.latent_dim)):
+        found.append(f"latents {latents} for its {(slots, generator.latent_dim)}")
+    shapes = dict(enumerate(map(tuple, generator.noise_shapes)))
+    for index, noise in point.noises.items():
+        shape = tuple(noise.shape[1:])
+        if shape != shapes.get(index):
+            found.append(f"noise {index} {shape} for its {shapes.get(index, 'none')}")
+            break
+    return found

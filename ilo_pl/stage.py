@@ -17,7 +17,7 @@ from ilo_pl.constraints.l1_ball import project_joint_l1_ball
 from ilo_pl.constraints.sphere import project_sphere
 from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.objective import Objective
-from ilo_pl.point import Point, Synthesis, synthesise
+from ilo_pl.point import Point, Synthesis, mean_squared_distance, synthesise
 from ilo_pl.rates import one_cycle_drop, ramp
 from ilo_pl.safeguard import Safeguard, spread
 from ilo_pl.schedule import Stage, VariableKind
@@ -288,13 +288,6 @@ class ReencodeStage(SearchStage):
         """Return the mean squared distance to the target of each image, twice."""
         distance = mean_squared_distance(self.encoded(self.point()), self._target)
         return distance, distance
-
-
-def mean_squared_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
-    """Return the squared distance of two split states per scalar, for each image ``(B,)``."""
-    total = sum((a[name].float() - b[name].float()).square().flatten(1).sum(1) for name in b)
-    assert isinstance(total, Tensor)
-    return total / sum(value[0].numel() for value in b.values())
 
 
 def _parameter(value: Tensor, free: bool) -> nn.Parameter:

@@ -11,18 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ilo_pl import rng
-from ilo_pl.errors import ConfigurationError
+from ilo_pl.beginning import first_point, free_noises
 from ilo_pl.io import to_bytes
 from ilo_pl.objective import Objective
-from ilo_pl.point import Point, carry, render
+from ilo_pl.point import Point, carry, mean_squared_distance, render
 from ilo_pl.schedule import Stage
 from ilo_pl.stage import (
     Engine,
     ILOStage,
     ReencodeStage,
     SearchStage,
-    mean_squared_distance,
 )
 from ilo_pl.task import Batch, InverseTask
 
@@ -100,7 +98,9 @@ class Walk:
         self._anchor: Anchor | None = None
         self._solution: Point | None = None
         self._judge = self._objective(task.schedule.stages[-1])
-        self.stage: SearchStage = self._solve_stage(self._free_noises(self._first_point()))
+        self.stage: SearchStage = self._solve_stage(
+            self._free_noises(first_point(task, batch, engine))
+        )
 
     @property
     def spec(self) -> Stage:
@@ -225,50 +225,8 @@ class Walk:
         noises = {i: n for i, n in point.noises.items() if i < there.first_noise}
         return Point(point.split, point.hidden, latents, noises)
 
-    def _first_point(self) -> Point:
-        if self.task.start is not None:
-            return self._given_point(self.task.start(self.batch.ids))
-        schedule, generator = self.task.schedule, self.engine.generator
-        slots = 1 if schedule.latent_layout == "shared" else generator.num_slots
-        shape = (slots, generator.latent_dim)
-        if schedule.init == "random":
-            normal = rng.normal(shape, self.task.seed, self.batch.ids, "latents")
-        else:
-            normal = torch.zeros(len(self.batch.ids), *shape)
-        device = self.batch.measurements.device
-        latents = generator.from_normal(normal.to(device), self.engine.space)
-        return Point(0, {}, latents, {})
-
-    def _given_point(self, point: Point) -> Point:
-        """Express a start that the task gives at the first stage's split."""
-        generator, first = self.engine.generator, self.spec.split
-        here = generator.split(point.split)
-        slots = (1, generator.num_slots - here.first_slot)
-        expected = {n: tuple(h.shape[1:]) for n, h in point.hidden.items()}
-        if (
-            point.split > first
-            or expected != dict(here.shapes)
-            or len(point.latents) != len(self.batch.ids)
-            or point.latents.shape[1] not in slots
-        ):
-            raise ConfigurationError(
-                f"The start given for {', '.join(self.batch.ids)} is at split {point.split}, with a batch "
-                f"of {len(point.latents)} and a state of {expected}; the first stage is at split {first}.",
-                hint="A start belongs to the same generator and lies at the first stage's split or before.",
-            )
-        device = self.batch.measurements.device
-        return carry(generator, point.map(lambda t: t.to(device)), self.engine.space, first)
-
     def _free_noises(self, point: Point) -> Point:
-        """Add the noise inputs that become free, at the generator's own values."""
-        generator = self.engine.generator
-        noises = dict(point.noises)
-        count = min(self.spec.free_noises, len(generator.noise_shapes))
-        for index in range(generator.splits[point.split].first_noise, count):
-            if index not in noises:
-                own = generator.stored_noise(index).to(point.latents.device)
-                noises[index] = own.expand(len(point.latents), -1, -1, -1)
-        return replace(point, noises=noises)
+        return free_noises(self.engine.generator, point, self.spec.free_noises)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the stage's own tensors: primitives and tensors."""

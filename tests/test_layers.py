@@ -26,7 +26,7 @@ ROWS = [
     ["task"],
     ["objective"],
     ["stage"],
-    ["walk", "acceleration", "allocator"],
+    ["beginning", "walk", "acceleration", "allocator"],
     ["reconstruction"],
     ["strategies", "checkpointing", "positions", "inversion", "callbacks"],
     ["measuring"],
