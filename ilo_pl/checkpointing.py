@@ -88,12 +88,6 @@ def last_good(path: Path) -> Path | None:
     return None
 
 
-def remove(path: Path) -> None:
-    """Remove a checkpoint and the one before it."""
-    for file in (path, _previous(path)):
-        file.unlink(missing_ok=True)
-
-
 def _previous(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 

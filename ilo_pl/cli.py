@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ilo_pl.errors import IloError, Stopped
+from ilo_pl.errors import SOME_FAILED, IloError, Stopped
 from ilo_pl.prepare.command import prepare
 
 # What a compiler has to say can be pages.
@@ -68,7 +68,7 @@ def invert(overrides: tuple[str, ...]) -> None:
         console.print(
             f"Some images could not be used: see {failures}", markup=False, soft_wrap=True
         )
-        click.get_current_context().exit(3)
+        click.get_current_context().exit(SOME_FAILED)
 
 
 cli.add_command(prepare)

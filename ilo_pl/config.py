@@ -154,17 +154,16 @@ def _check_sequence(config: RunConfig) -> None:
         raise ConfigurationError(
             f"follow.rate = {rate!r}; give frames per second above 0, up to {MAX_RATE}, or null."
         )
-    if config.outside or config.batch_size not in (1, "auto") or config.input is None:
-        wrong = (
-            f"batch_size = {config.batch_size}"
-            if config.batch_size not in (1, "auto")
-            else f"method = {config.method['name']}"
-            if config.outside
-            else f"task = {config.task.name}"
-        )
+    unordered = {
+        f"batch_size = {config.batch_size}": config.batch_size not in (1, "auto"),
+        f"method = {config.method['name']}": config.outside is not None,
+        f"task = {config.task.name}": config.input is None,
+    }
+    wrong = [key for key, applies in unordered.items() if applies]
+    if wrong:
         raise ConfigurationError(
             f"follow = {config.follow['name']} starts every image from the one before, which does not go "
-            f"with {wrong}.",
+            f"with {wrong[0]}.",
             hint="Use batch_size=1, a method of the engine and a task that has an input; or follow=none.",
         )
 

@@ -49,6 +49,10 @@ class TrainerError(IloError):
     """A Lightning Trainer was set up in a way that would make results silently wrong."""
 
 
+# Exit status of a command that is done but for some files, which it names.
+SOME_FAILED = 3
+
+
 class Stopped(Exception):  # noqa: N818
     """A signal ended a run between two steps; what it had is on the disk.
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 from yaml import YAMLError
 
+from ilo_pl.changes import changes
 from ilo_pl.config import load_run_config
 from ilo_pl.data import check_size
 from ilo_pl.demo import portrait
@@ -22,7 +23,6 @@ from ilo_pl.errors import ConfigurationError, IloError, InputError, unknown
 from ilo_pl.figures import draw_figure
 from ilo_pl.generators import SplitGenerator
 from ilo_pl.io import RunFolder, find_images, image_size, load_image, to_bytes
-from ilo_pl.ledger import changes
 from ilo_pl.metrics import Scorer, Scores
 from ilo_pl.plan import Plan, Setting
 from ilo_pl.report import write_grid

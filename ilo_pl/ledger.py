@@ -15,13 +15,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from ilo_pl.changes import changes
 from ilo_pl.config import RunConfig
 from ilo_pl.errors import ConfigurationError, OutputError
 from ilo_pl.io import RunFolder
@@ -33,9 +34,6 @@ except ImportError:  # Windows, where a run has one process
     fcntl = None  # type: ignore[assignment]
 
 FAILURES = "failures.csv"
-# What a resumed run may have otherwise: none of these reaches the results.
-FREE = ("output", "reference", "resume", "allow_changes", "logger")
-FREE_TRAINER = ("accelerator", "devices", "num_nodes", "checkpoint_minutes", "checkpoint_steps")
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 600
 # A file system that knows no locks; one process needs none.
@@ -57,6 +55,11 @@ class Entry:
     seconds: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def found(self) -> list[str]:
+        """Ids of the images that have results."""
+        return [i for i in self.ids if i not in self.failures]
 
 
 class Ledger:
@@ -193,7 +196,7 @@ class Ledger:
         except (OSError, ValueError, TypeError, KeyError):
             return None
         results = self.folder.path / "reconstructions"
-        whole = all((results / f"{i}.png").exists() for i in entry.ids if i not in entry.failures)
+        whole = all((results / f"{i}.png").exists() for i in entry.found)
         return entry if whole and entry.ids == self._units[unit] else None
 
     @property
@@ -260,37 +263,6 @@ class Ledger:
     def _unlock(self, unit: int) -> None:
         if self._locks is not None and fcntl is not None:
             fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, unit)
-
-
-def changes(
-    before: Mapping[str, Any], now: Mapping[str, Any], ignored: Collection[str] = ()
-) -> list[str]:
-    """Return a line for each key in which two configurations differ, but for those that may change.
-
-    Args:
-        before: the configuration that a run was begun with.
-        now: the one that it is to go on with.
-        ignored: further dotted keys that may change.
-    """
-    old, new = _flat(before), _flat(now)
-    return [
-        f"{key} = {old.get(key)!r} before, {new.get(key)!r} now"
-        for key in {**old, **new}
-        if key not in ignored and not _is_free(key) and old.get(key) != new.get(key)
-    ]
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by their dotted keys."""
-    if not isinstance(node, dict) or not node:
-        return {prefix.removesuffix("."): node}
-    return {k: v for key, value in node.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
-
-
-def _is_free(key: str) -> bool:
-    """Return whether a resumed run may have another value for a dotted key: it does not reach the results."""
-    group, _, rest = key.partition(".")
-    return group in FREE or (group == "trainer" and rest in FREE_TRAINER)
 
 
 def _check_fresh(folder: RunFolder) -> None:

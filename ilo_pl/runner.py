@@ -17,14 +17,12 @@ from ilo_pl.config import RunConfig
 from ilo_pl.data import Subset, usable
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.guidance import GuidedScores, score_guided
-from ilo_pl.io import RunFolder
 from ilo_pl.ledger import FAILURES, Entry, Ledger
 from ilo_pl.measuring.specs import ClassifierSpec
 from ilo_pl.metrics import Scores, score_run
 from ilo_pl.operators import Classifier
 from ilo_pl.report import MAX_ROWS, row_of, write_grid
 from ilo_pl.search import Problem, search
-from ilo_pl.task import MeasurementSource
 from ilo_pl.video import RATE, check_decoder, frame_rate, is_video, unpacked, write_video
 
 
@@ -63,21 +61,20 @@ def run(
 def _run(
     ready: Assembly, console: Console, label: str, callbacks: Sequence[pl.Callback]
 ) -> list[Scores] | list[GuidedScores]:
-    config = ready.config
     if ready.bad and ready.place.rank == 0:
         first = next(iter(ready.bad.values()))
         console.print(
             escape(f"{len(ready.bad)} of {len(ready.source.ids)} images cannot be used: {first}")
         )
     if ready.task is None:
-        whole = _denoise(config, ready, console, label)
+        whole = _denoise(ready, console, label)
     else:
-        whole = _search(config, ready, [StageProgress(console, label), *callbacks])
+        whole = _search(ready, [StageProgress(console, label), *callbacks])
     if ready.place.rank:
         return []
-    scores = _conclude(config, ready, whole)
-    if config.ordered:
-        _write_video(config, ready, whole, console)
+    scores = _conclude(ready, whole)
+    if ready.config.ordered:
+        _write_video(ready, whole, console)
     return scores
 
 
@@ -91,9 +88,9 @@ def check(config: RunConfig) -> None:
         assemble(config, given, launch=False)
 
 
-def _search(config: RunConfig, ready: Assembly, callbacks: Sequence[pl.Callback]) -> Entry:
+def _search(ready: Assembly, callbacks: Sequence[pl.Callback]) -> Entry:
     """Run the engine; further processes return nothing of use."""
-    place, ids, task = ready.place, ready.source.ids, ready.task
+    config, place, ids, task = ready.config, ready.place, ready.source.ids, ready.task
     assert task is not None
     ledger = Ledger(ready.folder, [tuple(ids[i] for i in unit) for unit in task.units])
     if place.rank > 0:
@@ -108,24 +105,20 @@ def _search(config: RunConfig, ready: Assembly, callbacks: Sequence[pl.Callback]
     return whole
 
 
-def _conclude(
-    config: RunConfig, ready: Assembly, whole: Entry
-) -> list[Scores] | list[GuidedScores]:
+def _conclude(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores]:
     """Score what was found and draw the first images."""
     folder, references = ready.folder, ready.references
-    found = [i for i in whole.ids if i not in whole.failures]
+    found = whole.found
     if not found:
         raise InputError("No image could be used.", hint=f"{folder.path / FAILURES} says why.")
-    scores = _scores(
-        config, folder, ready.source, {i: r for i, r in references.items() if i in found}
-    )
+    scores = _scores(ready, {i: r for i, r in references.items() if i in found})
     write_grid(folder, [row_of(folder, i, references.get(i)) for i in found[:MAX_ROWS]])
     return scores
 
 
-def _denoise(config: RunConfig, ready: Assembly, console: Console, label: str) -> Entry:
+def _denoise(ready: Assembly, console: Console, label: str) -> Entry:
     """Run the method outside the engine, with a line that says where it is."""
-    source, folder = ready.source, ready.folder
+    config, source, folder = ready.config, ready.source, ready.folder
     good: list[int] = []
     failures: dict[str, str] = {}
     for index in range(len(source.ids)):
@@ -149,26 +142,22 @@ def _denoise(config: RunConfig, ready: Assembly, console: Console, label: str) -
     return one_by_one.close()
 
 
-def _write_video(config: RunConfig, ready: Assembly, whole: Entry, console: Console) -> None:
+def _write_video(ready: Assembly, whole: Entry, console: Console) -> None:
     """Write the reconstructions as ``video.mp4``, where videos can be written."""
     try:
         check_decoder()
     except ConfigurationError as error:
         console.print(f"video.mp4 is left out. {error}", markup=False)
         return
+    config = ready.config
     source = Path(config.input or "")
     rate = config.follow.get("rate") or (frame_rate(source) if is_video(source) else RATE)
-    found = [i for i in whole.ids if i not in whole.failures]
     results = ready.folder.path / "reconstructions"
-    write_video([results / f"{i}.png" for i in found], ready.folder.path / "video.mp4", rate)
+    write_video([results / f"{i}.png" for i in whole.found], ready.folder.path / "video.mp4", rate)
 
 
-def _scores(
-    config: RunConfig,
-    folder: RunFolder,
-    source: MeasurementSource,
-    references: Mapping[str, Path],
-) -> list[Scores] | list[GuidedScores]:
+def _scores(ready: Assembly, references: Mapping[str, Path]) -> list[Scores] | list[GuidedScores]:
+    config, folder, source = ready.config, ready.folder, ready.source
     if isinstance(config.operator, ClassifierSpec):
         classifier = source.load([0]).operator
         assert isinstance(classifier, Classifier)

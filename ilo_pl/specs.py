@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from ilo_pl.errors import ConfigurationError, nearest
 
-Path = tuple[int | str, ...]
+KeyPath = tuple[int | str, ...]
 
 # true is 1 to Python; in a configuration it is a slip.
 Number = Annotated[float, Strict()]
@@ -41,10 +41,10 @@ class Spec(BaseModel):
 def _explain(
     spec: type[BaseModel], data: Mapping[str, Any], error: ValidationError
 ) -> ConfigurationError:
-    lines: dict[Path, str] = {}
+    lines: dict[KeyPath, str] = {}
     hints: list[str] = []
     # What the members of a union each say of one value.
-    wanted: dict[Path, list[str]] = {}
+    wanted: dict[KeyPath, list[str]] = {}
     for problem in error.errors():
         path, value = _follow(data, problem["loc"])
         kind, ctx = problem["type"], problem.get("ctx", {})
@@ -68,12 +68,12 @@ def _explain(
     return ConfigurationError("\n".join(lines.values()), hint=" ".join(hints))
 
 
-def _follow(data: Any, loc: Path) -> tuple[Path, Any]:
+def _follow(data: Any, loc: KeyPath) -> tuple[KeyPath, Any]:
     """Return the part of a problem's place that leads through the data, and the value there.
 
     The rest is what pydantic adds to say which member of a union it looked at.
     """
-    path: Path = ()
+    path: KeyPath = ()
     for part in loc:
         try:
             data = data[part]
@@ -83,7 +83,7 @@ def _follow(data: Any, loc: Path) -> tuple[Path, Any]:
     return path, data
 
 
-def _dotted(path: Path) -> str:
+def _dotted(path: KeyPath) -> str:
     return ".".join(map(str, path))
 
 

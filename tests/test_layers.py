@@ -13,7 +13,7 @@ ROOT = Path(ilo_pl.__file__).parent
 # A module may import from its own row and from the rows above it.
 ROWS = [
     ["errors", "rng", "safeguard"],
-    ["specs", "overrides", "trainer_specs"],
+    ["specs", "overrides", "changes", "trainer_specs"],
     ["generators", "operators", "constraints"],
     ["safe_pickle"],
     ["classifiers"],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-# Everything that takes long to import is imported by the action that needs it.
+from ilo_pl.errors import SOME_FAILED
 
-SOME_FAILED = 3
+# Everything that takes long to import is imported by the action that needs it.
 
 
 @click.group()
