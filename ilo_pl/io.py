@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +41,25 @@ class LoadedImage:
     rgb: Tensor
     alpha: Tensor | None
 
+    @property
+    def bright(self) -> Tensor:
+        """Where the picture, as a mask, observes: ``(H, W)`` bool, true from mid-grey on."""
+        return self.rgb.mean(0) >= 0
+
 
 def to_bytes(image: Tensor) -> Tensor:
     """Round images in [-1, 1] to uint8 in [0, 255]."""
     return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """Return a picture to be saved.
+
+    Args:
+        image: ``(3, H, W)`` or, with alpha, ``(4, H, W)``; uint8, or float in [-1, 1].
+    """
+    data = to_bytes(image) if image.is_floating_point() else image
+    return Image.fromarray(np.ascontiguousarray(data.permute(1, 2, 0).cpu().numpy()))
 
 
 def find_images(path: Path) -> dict[str, Path]:
@@ -80,6 +95,12 @@ def find_images(path: Path) -> dict[str, Path]:
             )
         found[key] = file
     return {file.stem: file for file in files}
+
+
+def file_for(files: Mapping[str, Path], image_id: str) -> Path | None:
+    """Return what goes with an image: the file of its name, or the only one, which goes with all."""
+    only = next(iter(files.values())) if len(files) == 1 else None
+    return files.get(image_id, only)
 
 
 def _images_in(path: Path) -> list[Path]:
@@ -255,8 +276,7 @@ class RunFolder:
             name: file name without suffix.
             image: ``(3, H, W)`` or, with alpha, ``(4, H, W)``; uint8, or float in [-1, 1].
         """
-        data = image if image.dtype == torch.uint8 else to_bytes(image)
-        picture = Image.fromarray(data.permute(1, 2, 0).cpu().numpy())
+        picture = to_picture(image)
         return self.write(
             f"{kind}/{name}.png",
             lambda path: picture.save(path, "PNG", compress_level=PNG_COMPRESSION),

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import IO
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError, OutputError
-from ilo_pl.io import atomic, load_image, to_bytes
+from ilo_pl.io import atomic, load_image, to_picture
 
 RATE = 25.0
 SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif")
@@ -47,6 +46,11 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
+def frame_name(video: str, number: int) -> str:
+    """Return the file name of a video's frame."""
+    return f"{video}_{number:06d}.png"
+
+
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
     """Yield a path; for a video that of a temporary folder with its frames, NAME_000000.png and so on.
@@ -61,8 +65,8 @@ def unpacked(path: Path) -> Iterator[Path]:
     check_decoder()
     with tempfile.TemporaryDirectory() as folder:
         for number, frame in read_frames(path):
-            picture = Image.fromarray(frame.permute(1, 2, 0).numpy())
-            picture.save(Path(folder) / f"{path.stem}_{number:06d}.png", compress_level=1)
+            name = frame_name(path.stem, number)
+            to_picture(frame).save(Path(folder) / name, compress_level=1)
         yield Path(folder)
 
 
@@ -181,7 +185,7 @@ def write_video(frames: Sequence[Path], path: Path, rate: float = RATE) -> None:
                         f"{frame} has {rgb.shape[2]} x {rgb.shape[1]} pixels and {frames[0]} "
                         f"{width} x {height}; frames of a video have one size."
                     )
-                process.stdin.write(to_bytes(rgb).permute(1, 2, 0).contiguous().numpy().tobytes())
+                process.stdin.write(to_picture(rgb).tobytes())
             process.stdin.close()
         except BrokenPipeError:
             pass  # ffmpeg says why

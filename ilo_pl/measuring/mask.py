@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.io import LoadedImage, find_images, load_image, to_bytes
+from ilo_pl.io import LoadedImage, file_for, find_images, load_image, to_bytes
 from ilo_pl.measuring.base import ImageShape, OperatorConfig, OperatorMaker
 from ilo_pl.operators import ForwardOperator, Mask
 from ilo_pl.specs import Number, Whole
@@ -154,9 +154,7 @@ class MaskMaker(OperatorMaker):
         return ~missing
 
     def _from_file(self, image_id: str) -> Tensor:
-        path = self._files.get(image_id)
-        if path is None and len(self._files) == 1:
-            path = next(iter(self._files.values()))
+        path = file_for(self._files, image_id)
         if path is None:
             raise InputError(
                 f"There is no mask for {image_id!r} in {self._config.file}.",
@@ -169,7 +167,7 @@ class MaskMaker(OperatorMaker):
                 f"images are {self._shape[2]} x {self._shape[1]}.",
                 hint="A mask has the size of its image: white is observed, black is missing.",
             )
-        return mask.rgb.mean(0) >= 0
+        return mask.bright
 
 
 SOURCES = (

@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.io import RunFolder, find_images, load_image, to_bytes
+from ilo_pl.io import RunFolder, file_for, find_images, load_image, to_bytes
 from ilo_pl.prepare.alignment import Face, align, check_square, face_square, side
 from ilo_pl.prepare.files import Record, counted, destinations, each, read_record, write_png
 from ilo_pl.prepare.keys import AlignKeys, PasteKeys
@@ -170,15 +170,16 @@ def _load_square(path: Path) -> Tensor:
 
 
 def _observed(masks: dict[str, Path], name: str, size: int) -> Tensor:
-    path = masks.get(name) or (next(iter(masks.values())) if len(masks) == 1 else None)
+    path = file_for(masks, name)
     if path is None:
         raise InputError(
             f"There is no mask for {name!r}.", hint="Masks go with faces by their names."
         )
-    mask = load_image(path).rgb
-    if tuple(mask.shape[1:]) != (size, size):
+    observed = load_image(path).bright
+    height, width = observed.shape
+    if (height, width) != (size, size):
         raise InputError(
-            f"The mask {path} is {mask.shape[2]} x {mask.shape[1]} pixels; the restored face {name!r} is "
+            f"The mask {path} is {width} x {height} pixels; the restored face {name!r} is "
             f"{size} x {size}."
         )
-    return mask.mean(0) >= 0
+    return observed

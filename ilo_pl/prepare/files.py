@@ -15,7 +15,7 @@ from rich.markup import escape
 from torch import Tensor
 
 from ilo_pl.errors import InputError, OutputError
-from ilo_pl.io import RunFolder, atomic, find_images, load_image, to_bytes
+from ilo_pl.io import RunFolder, atomic, find_images, load_image, to_picture
 from ilo_pl.prepare.warp import Array
 
 RECORD_FORMAT = "ilo_pl.aligned/1"
@@ -135,8 +135,7 @@ def write_png(path: Path, image: Tensor, profile: bytes | None = None) -> None:
     if image.ndim == 2:
         picture = Image.fromarray((image.byte() * 255).numpy())
     else:
-        data = to_bytes(image) if image.is_floating_point() else image
-        picture = Image.fromarray(np.ascontiguousarray(data.permute(1, 2, 0).numpy()))
+        picture = to_picture(image)
     with atomic(path) as temporary:
         picture.save(temporary, "PNG", icc_profile=profile)
 

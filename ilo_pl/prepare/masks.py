@@ -33,9 +33,7 @@ def box_mask(size: tuple[int, int], boxes: Sequence[Box]) -> Tensor:
     width, height = size
     observed = torch.ones(height, width, dtype=torch.bool)
     for box in boxes:
-        left, top, right, bottom = box
-        Mask.box((1, height, width), box)
-        observed[top:bottom, left:right] = False
+        observed &= Mask.box((1, height, width), box).mask[0, 0].bool()
     return _some(observed)
 
 

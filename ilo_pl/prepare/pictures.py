@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.io import RunFolder, find_images, load_image
+from ilo_pl.io import RunFolder, file_for, find_images, image_size, load_image
 from ilo_pl.prepare.files import (
     Record,
     check_new,
@@ -37,7 +37,7 @@ from ilo_pl.prepare.keys import (
 )
 from ilo_pl.prepare.masks import box_mask, picture_mask, random_mask
 from ilo_pl.prepare.mixing import blend, patches, strips
-from ilo_pl.video import check_decoder, find_videos, read_frames, write_video
+from ilo_pl.video import check_decoder, find_videos, frame_name, read_frames, write_video
 
 SIDE = 1024
 
@@ -70,9 +70,7 @@ def run_mask(keys: MaskKeys, errors: Console) -> tuple[str, int]:
 
 def _drawn_over(pictures: Mapping[str, Path], record: Record) -> Path:
     """Return the picture that was drawn over a photo: that of its name, or the only one."""
-    path = pictures.get(Path(record.photo).stem)
-    if path is None and len(pictures) == 1:
-        path = next(iter(pictures.values()))
+    path = file_for(pictures, Path(record.photo).stem)
     if path is None:
         raise InputError(
             f"There is no mask for the photo {record.photo}.",
@@ -104,8 +102,7 @@ def run_random(keys: RandomKeys, errors: Console) -> tuple[str, int]:
         return _write_all(keys.output, made, errors)
 
     def make(name: str, path: Path) -> Tensor:
-        height, width = load_image(path).rgb.shape[1:]
-        return random_mask(keys.size or (width, height), keys.fraction, keys.seed, name)
+        return random_mask(keys.size or image_size(path), keys.fraction, keys.seed, name)
 
     pictures = find_images(Path(keys.input))
     return _write_all(
@@ -149,7 +146,7 @@ def run_frames(keys: FramesKeys, errors: Console) -> tuple[str, int]:
     def take(name: str, path: Path) -> int:
         count = 0
         for number, frame in read_frames(path, keys.first, keys.last, keys.every):
-            write_png(folder.path / f"{name}_{number:06d}.png", frame)
+            write_png(folder.path / frame_name(name, number), frame)
             count += 1
         if count == 0:
             raise InputError(f"{path} ends before frame {keys.first}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from importlib import util
 from pathlib import Path
 
@@ -12,21 +11,10 @@ import pytest
 from PIL import Image, ImageCms
 from scipy import ndimage
 
-from tests.conftest import command
+from tests.prepare.conftest import Prepare
 
-Prepare = Callable[..., tuple[int, str, str]]
 EYES, MOUTH = "eyes=[50,50,80,52]", "mouth=[64,84]"
 HEIGHT, WIDTH = 150, 130
-
-
-@pytest.fixture
-def prepare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prepare:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        status = command(monkeypatch, "prepare", *arguments)
-        out = capsys.readouterr()
-        return status, out.out, out.err
-
-    return call
 
 
 @pytest.fixture

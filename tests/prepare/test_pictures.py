@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +12,7 @@ from PIL import Image
 from ilo_pl.config import load_config
 from ilo_pl.io import LoadedImage
 from ilo_pl.prepare.files import Record
-from tests.conftest import command
-
-Prepare = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def prepare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prepare:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        status = command(monkeypatch, "prepare", *arguments)
-        out = capsys.readouterr()
-        return status, out.out, out.err
-
-    return call
+from tests.prepare.conftest import Prepare
 
 
 @pytest.fixture
