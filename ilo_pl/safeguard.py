@@ -54,6 +54,8 @@ class Safeguard(nn.Module):
         checks = [torch.isfinite(g).flatten(1).all(1) for g in gradients]
         self._finite_gradient = torch.stack(checks).all(0)
         fine = self._finite_gradient & self._finite_loss
+        if _known(fine):
+            return
         for gradient in gradients:
             gradient.copy_(torch.where(spread(fine, gradient), gradient, 0))
 
@@ -73,6 +75,8 @@ class Safeguard(nn.Module):
             best: those of the lowest loss so far.
         """
         fine, smooth = self._finite_loss, self._finite_gradient
+        if _known(fine & smooth & (self.step_scale == 1)):
+            return
         for name, old in before.items():
             value = values[name]
             scale = spread(self.step_scale, value)
@@ -83,6 +87,11 @@ class Safeguard(nn.Module):
         overflow = fine & ~smooth
         self.loss_scale.copy_(torch.where(overflow, self.loss_scale / 2, self.loss_scale))
         self.faults += ~fine | (overflow & (self.loss_scale < SMALLEST_LOSS_SCALE))
+
+
+def _known(flags: Tensor) -> bool:
+    """Return whether all are true, where asking does not wait for a device: on a CPU."""
+    return flags.device.type == "cpu" and bool(flags.all())
 
 
 def spread(per_image: Tensor, like: Tensor) -> Tensor:
