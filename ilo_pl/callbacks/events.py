@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -21,10 +20,17 @@ if TYPE_CHECKING:
     from ilo_pl.walk import StageRecord
 
 
-def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that the process has held so far: on the device, or in all on a CPU."""
+def peak_memory(device: torch.device) -> int | None:
+    """Return the most bytes that the process has held so far: on the device, or in all on a CPU.
+
+    ``None`` where the system does not say.
+    """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return None
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -76,13 +76,14 @@ class StageProgress(ProgressBar):
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self._console,
         )
-        length = module.task.schedule.total_steps
-        self._progress.add_task(
+        # In batches: those of a sequence have different numbers of steps.
+        task = self._progress.add_task(
             escape(self._label),
-            total=length * (self._total or 0),
-            completed=(self._done + module.unit) * length + module.step,
+            total=self._total or 0,
             state="preparing (the first steps may compile)",
         )
+        done = self._done + module.unit + module.step / module.task.schedule.total_steps
+        self._progress.update(task, completed=done)
         self._progress.start()
 
     def on_train_batch_end(
@@ -96,7 +97,7 @@ class StageProgress(ProgressBar):
         """Move the bar; the loss is read four times a second at most, for reading it waits."""
         assert isinstance(pl_module, ILOInversion) and self._progress is not None
         length = pl_module.task.schedule.total_steps
-        done = (self._done + trainer.current_epoch) * length + batch_idx + 1
+        done = self._done + trainer.current_epoch + (batch_idx + 1) / length
         now = time.monotonic()
         final = batch_idx + 1 == length
         if final or now - self._shown > REFRESH_SECONDS:
