@@ -8,36 +8,62 @@ import torch
 from torch import Tensor
 
 MAX_ITERATIONS = 100
+# Entries that are added up in their own precision before double precision takes over.
+BLOCK = 1024
+# One entry in so many is enough for a first guess; a prime, for the entries are maps with even sides.
+STRIDE = 61
+WORTH_A_GUESS = 2**14
+
+
+def row_sums(values: Tensor) -> Tensor:
+    """Return the sums of the rows of ``(B, N)``, ``(B,)`` in float64.
+
+    Short blocks are added in the values' own precision, several times faster than all in double;
+    their sums, in double, depend neither on the other rows nor on the number of threads.
+    """
+    whole = values.shape[1] // BLOCK * BLOCK
+    blocks = values[:, :whole].unflatten(1, (-1, BLOCK)).sum(2)
+    return blocks.sum(1, dtype=torch.float64) + values[:, whole:].sum(1, dtype=torch.float64)
 
 
 def l1_threshold(magnitudes: Tensor, radius: Tensor) -> Tensor:
-    """Solve sum(max(magnitudes - t, 0)) = radius for t >= 0, exactly, for every row.
+    """Solve sum(max(magnitudes - t, 0)) = radius for t >= 0, to rounding, for every row.
 
     Duchi et al. 2008 (ICML, figure 1) find t by sorting. The left side is convex and piecewise linear
-    in t, so Newton's method from t = 0 climbs to the same t without a sort and ends after finitely
-    many steps, when the set of entries above t no longer changes (Michelot 1986; Condat 2016,
-    doi:10.1007/s10107-015-0946-6). Sums are taken in float64.
+    in t, so Newton's method climbs to the same t without a sort and ends after finitely many steps,
+    when the set of entries above t no longer changes (Michelot 1986; Condat 2016,
+    doi:10.1007/s10107-015-0946-6). For long rows it starts from the t of one entry in 61.
 
     Args:
         magnitudes: ``(B, N)``, non-negative.
-        radius: ``(B,)``, non-negative.
+        radius: ``(B,)`` in float64, non-negative.
 
     Returns:
         ``(B,)`` in float64; 0 for rows that are inside already.
     """
-    t = magnitudes.new_zeros(magnitudes.shape[0], dtype=torch.float64)
-    radius = radius.double()
-    previous = torch.full_like(t, -1.0)
-    for _ in range(MAX_ITERATIONS):
-        above = magnitudes > t[:, None]
-        count = above.sum(1)
-        total = torch.where(above, magnitudes, 0).sum(1, dtype=torch.float64)
-        step = (total - radius) / count.clamp(min=1)
-        # Rounding could make the last step go back by an ulp: Newton's iterates only ever rise.
-        t = torch.where(count > 0, torch.maximum(step, t), t)
-        if torch.equal(count, previous):
+    size = magnitudes.shape[1]
+    t = torch.zeros_like(radius)
+    if size >= WORTH_A_GUESS:
+        sample = magnitudes[:, ::STRIDE].contiguous()
+        t = _climb(sample, radius * (sample.shape[1] / size), t)
+    return _climb(magnitudes, radius, t)
+
+
+def _climb(magnitudes: Tensor, radius: Tensor, t: Tensor) -> Tensor:
+    """Run Newton's method from any t; its first step may go back, for a tangent is below the curve."""
+    excess = torch.empty_like(magnitudes)
+    rounding = torch.finfo(magnitudes.dtype).eps
+    for i in range(MAX_ITERATIONS):
+        low = t.to(magnitudes.dtype)
+        value = row_sums(torch.sub(magnitudes, low[:, None], out=excess).clamp_(min=0))
+        count = row_sums(excess.gt_(0))
+        reached = low.double() + (value - radius) / count.clamp(min=1)
+        reached = torch.where(count > 0, reached, 0).clamp(min=0)
+        # Rounding could make the last step go back by an ulp: after the first, iterates only rise.
+        t = torch.maximum(reached, t) if i else reached
+        mean = (value / count.clamp(min=1)) + t
+        if bool(((t - low).abs() <= rounding * mean).all()):
             break
-        previous = count
     return t
 
 
@@ -70,8 +96,7 @@ def project_joint_l1_ball(
     """
     deviations = [(p - c).flatten(1) for p, c in zip(points, centres, strict=True)]
     magnitudes = [d.abs() for d in deviations]
-    norm = sum(m.sum(1, dtype=torch.float64) for m in magnitudes)
-    assert isinstance(norm, Tensor)
+    norm = torch.stack([row_sums(m) for m in magnitudes]).sum(0)
     inside = norm <= radius
     if bool(inside.all()):
         return list(points)
@@ -81,8 +106,9 @@ def project_joint_l1_ball(
     for point, centre, deviation, magnitude in zip(
         points, centres, deviations, magnitudes, strict=True
     ):
-        shrunk = deviation.sign() * (magnitude - t[:, None]).clamp(min=0)
-        moved = centre + shrunk.view_as(centre)
-        keep = inside.view(-1, *[1] * (point.ndim - 1))
-        projected.append(torch.where(keep, point, moved))
+        shrunk = magnitude.sub_(t[:, None]).clamp_(min=0).copysign_(deviation)
+        moved = shrunk.view_as(centre).add_(centre)
+        if len(inside) > 1:
+            moved = torch.where(inside.view(-1, *[1] * (point.ndim - 1)), point, moved)
+        projected.append(moved)
     return projected
