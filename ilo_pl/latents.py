@@ -15,7 +15,7 @@ from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.io import RunFolder
 from ilo_pl.point import Point, differences
 
-POINT_FORMAT = "ilo_pl.point/1"
+POINT_FORMAT = "ilo_pl.point/2"
 
 
 def write_latents(

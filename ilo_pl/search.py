@@ -197,6 +197,9 @@ class _UnitSearch:
         )
         trainer = make_trainer(config, [*self._callbacks, checkpointing], self._logger)
         trainer.fit(module, ckpt_path=last_good(path))
+        # Trainers are reference cycles: what this one has would stay until Python looks for those.
+        trainer.strategy.optimizers = []
+        trainer.strategy.lr_scheduler_configs = []
 
     def _invert(self, task: InverseTask) -> ILOInversion:
         return ILOInversion(task, compile=self._config.compile, keep_results=False)

@@ -22,8 +22,9 @@ def row_sums(values: Tensor) -> Tensor:
     their sums, in double, depend neither on the other rows nor on the number of threads.
     """
     whole = values.shape[1] // BLOCK * BLOCK
-    blocks = values[:, :whole].unflatten(1, (-1, BLOCK)).sum(2)
-    return blocks.sum(1, dtype=torch.float64) + values[:, whole:].sum(1, dtype=torch.float64)
+    blocks = values[:, :whole].view(len(values), -1, BLOCK).sum(2)
+    rest = values[:, whole:]
+    return torch.cat([blocks, rest], 1).sum(1, dtype=torch.float64)
 
 
 def l1_threshold(magnitudes: Tensor, radius: Tensor) -> Tensor:

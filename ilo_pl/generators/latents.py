@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ilo_pl.generators.activation import SLOPE
+
 SPACES = ("z", "v", "w")
-SLOPE = 0.2
 
 
 def w_to_v(w: Tensor, mean: Tensor, std: Tensor) -> Tensor:

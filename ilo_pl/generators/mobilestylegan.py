@@ -7,7 +7,7 @@ weights are those of the ``random-face`` package, see ``ilo_pl/weights/NOTICE``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ilo_pl.generators.activation import SLOPE, leaky_relu
 from ilo_pl.generators.base import Split, SplitGenerator, State
-from ilo_pl.generators.latents import SLOPE, SPACES, LatentSpaces
+from ilo_pl.generators.latents import SPACES, LatentSpaces
 from ilo_pl.generators.weights import load_weights
 
 STYLE_DIM = 512
@@ -26,12 +27,17 @@ CHANNELS_OUT = (512, 512, 512, 512, 256, 128, 64)
 def inverse_haar(x: Tensor) -> Tensor:
     """Turn wavelet coefficients ``(B, 4C, h, w)`` into ``(B, C, 2h, 2w)``.
 
-    The first C channels are the low-pass band LL; the rest, seen as ``(C, 3)``, are LH, HL and HH.
+    The bands LL, LH, HL and HH follow each other, C channels each.
     """
     batch, channels, height, width = x.shape
-    c = channels // 4
-    ll = x[:, :c]
-    lh, hl, hh = x[:, c:].reshape(batch, c, 3, height, width).unbind(2)
+    ll, lh, hl, hh = x.chunk(4, 1)
+    if x.is_contiguous(memory_format=torch.channels_last):
+        # One expression for all four pixels of a cell, channels innermost: a compiler makes one loop of it.
+        ll, lh, hl, hh = (v.permute(0, 2, 3, 1)[:, :, None, :, None] for v in (ll, lh, hl, hh))
+        sign = 1 - 2 * torch.arange(2, dtype=x.dtype, device=x.device)
+        row, column = sign.view(2, 1, 1, 1), sign.view(2, 1)
+        cells = ((ll + lh * row) + (hl + hh * row) * column) / 2
+        return cells.reshape(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
     low, high = ll + lh, hl + hh
     low_, high_ = ll - lh, hl - hh
     # Each coefficient becomes one 2 x 2 cell; stacking its four pixels behind the channels is what
@@ -40,7 +46,25 @@ def inverse_haar(x: Tensor) -> Tensor:
     return F.pixel_shuffle(cell.reshape(batch, channels, height, width), 2)
 
 
-class Mapping(nn.Module):
+def bands_together(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Reorder the channels that :func:`inverse_haar` takes, from the published weights' order.
+
+    There LH, HL and HH of a channel are neighbours, which vector instructions cannot read.
+
+    Args:
+        weights: the network's tensors by name.
+    """
+    inputs = {"stem", "head", *(f"blocks.{i}.conv2" for i in range(6))}
+    layers = inputs | {f"blocks.{i}.up" for i in range(7)}
+    ordered = dict(weights)
+    for name in (f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")):
+        rows = weights[name]
+        count = len(rows) // 4
+        ordered[name] = torch.cat([rows[:count], *(rows[count + i :: 3] for i in range(3))])
+    return ordered
+
+
+class MappingNetwork(nn.Module):
     """StyleGAN2's mapping network: z ``(N, 512)`` -> w ``(N, 512)``."""
 
     def __init__(self, layers: int = 8, dim: int = STYLE_DIM) -> None:
@@ -85,7 +109,7 @@ class ModulatedConv(nn.Module):
         else:
             x = F.conv2d(x, self.weight, self.bias, padding=1)
         n = self.noise if noise is None else noise
-        return F.leaky_relu(x + self.strength * n, SLOPE)
+        return leaky_relu(x + self.strength * n)
 
 
 class Block(nn.Module):
@@ -109,15 +133,15 @@ class MobileStyleGAN(SplitGenerator):
     """MobileStyleGAN with 16 live style slots, 15 noise inputs and splits 0 to 8.
 
     The splits are the latent, the inputs of the seven blocks (512 x 4 x 4 up to 128 x 256 x 256) and
-    the image. Each split state is the one tensor ``features``: unlike StyleGAN2 there is no
-    accumulated RGB image.
+    the image. Each split state is the one tensor ``features``, wavelet coefficients in four bands: unlike
+    StyleGAN2 there is no accumulated RGB image.
     """
 
     latent_spaces: ClassVar[tuple[str, ...]] = SPACES
 
     def __init__(self) -> None:
         super().__init__()
-        self.latents = LatentSpaces(Mapping(), STYLE_DIM)
+        self.latents = LatentSpaces(MappingNetwork(), STYLE_DIM)
         self.const = nn.Parameter(torch.empty(1, CHANNELS_OUT[0], 4, 4))
         self.stem = ModulatedConv(CHANNELS_OUT[0], CHANNELS_OUT[0], 4, depthwise=False)
         channels_in = (CHANNELS_OUT[0], *CHANNELS_OUT[:-1])
@@ -150,7 +174,7 @@ class MobileStyleGAN(SplitGenerator):
             WeightsError: the file is missing or its sha256 is not the registered one.
         """
         generator = cls()
-        generator.load_state_dict(load_weights("mobilestylegan-ffhq", weights))
+        generator.load_state_dict(bands_together(load_weights("mobilestylegan-ffhq", weights)))
         generator.freeze()
         return generator
 

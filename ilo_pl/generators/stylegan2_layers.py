@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ilo_pl.generators.latents import SLOPE
+from ilo_pl.generators.activation import SLOPE, leaky_relu
 
 GAIN = math.sqrt(2)
 # What multiplies the learning rate of the mapping network: its stored weights are 100 times larger.
@@ -150,7 +150,7 @@ class SynthesisLayer(nn.Module):
         kernel = self.resample_filter if self.up else None
         x = modulated_conv(x, self.weight, self.affine(style), kernel, demodulate=True)
         x = x + self.noise_strength * (self.noise_const if noise is None else noise)
-        x = F.leaky_relu(x + self.bias[:, None, None], SLOPE) * GAIN
+        x = leaky_relu(x + self.bias[:, None, None]) * GAIN
         return clamped(x, self.clamp)
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ilo_pl.generators.activation import SLOPE
 from ilo_pl.generators.base import Split, SplitGenerator, State
-from ilo_pl.generators.latents import SLOPE, SPACES, LatentSpaces, v_statistics
+from ilo_pl.generators.latents import SPACES, LatentSpaces, v_statistics
 
 
 class TinyGenerator(SplitGenerator):

@@ -76,14 +76,21 @@ def test_gaussianised_latents(real: MobileStyleGAN) -> None:
     assert float(v.std()) == pytest.approx(1, abs=0.15)
 
 
-def test_inverse_haar_is_the_orthonormal_synthesis() -> None:
-    a, b, c, d = (float(x) for x in torch.randn(4, generator=torch.Generator().manual_seed(0)))
-    # C = 1: LL, then LH, HL, HH.
-    cell = inverse_haar(torch.tensor([a, b, c, d]).view(1, 4, 1, 1))[0, 0]
-    expected = [[a + b + c + d, a + b - c - d], [a - b + c - d, a - b - c + d]]
-    torch.testing.assert_close(cell, torch.tensor(expected) / 2)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_inverse_haar_is_the_orthonormal_synthesis(layout: torch.memory_format) -> None:
+    a, b, c, d = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    # Two channels of each of LL, LH, HL, HH, with neighbours of zeros.
+    x = torch.zeros(1, 8, 3, 5)
+    x[0, :, 1, 2] = torch.cat([a, b, c, d])
+    y = inverse_haar(x.contiguous(memory_format=layout))
+    expected = torch.zeros(1, 2, 6, 10)
+    rows = [[a + b + c + d, a + b - c - d], [a - b + c - d, a - b - c + d]]
+    for i in range(2):
+        for j in range(2):
+            expected[0, :, 2 + i, 4 + j] = rows[i][j] / 2
+    torch.testing.assert_close(y, expected)
     x = torch.randn(2, 12, 5, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    y = inverse_haar(x)
+    y = inverse_haar(x.contiguous(memory_format=layout))
     assert y.shape == (2, 3, 10, 14)
     torch.testing.assert_close(y.square().sum(), x.square().sum())
 
