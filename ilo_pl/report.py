@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from PIL import Image
 from rich.markup import escape
 from rich.table import Table
 
-from ilo_pl.io import RunFolder
+from ilo_pl.io import PNG_COMPRESSION, RunFolder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -72,15 +73,21 @@ def write_grid(
     figure = Figure(figsize=(2.4 * columns, 3.0 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), columns, squeeze=False)
+    with ThreadPoolExecutor() as pool:
+        thumbnails = [list(pool.map(_thumbnail, row.values())) for row in rows]
     for r, row in enumerate(rows):
         for axis in axes[r]:
             axis.axis("off")
-        for axis, (label, path) in zip(axes[r], row.items(), strict=False):
-            axis.imshow(_thumbnail(path))
+        for axis, label, thumbnail in zip(axes[r], row, thumbnails[r], strict=False):
+            axis.imshow(thumbnail)
             axis.set_title(label, fontsize=10)
         if r < len(notes):
             figure.text(0.002, 1 - (r + 0.5) / len(rows), notes[r], rotation=90, va="center")
-    return folder.write("grid.png", lambda path: figure.savefig(path, format="png", dpi=110))
+    quickly = {"compress_level": PNG_COMPRESSION}
+    return folder.write(
+        "grid.png",
+        lambda path: figure.savefig(path, format="png", dpi=110, pil_kwargs=quickly),
+    )
 
 
 def _thumbnail(path: Path) -> np.ndarray:

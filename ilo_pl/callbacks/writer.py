@@ -49,16 +49,17 @@ class ResultWriter(ResultCallback):
         Raises:
             OutputError: a file could not be written.
         """
-        self.folder.write_image("reconstructions", result.id, result.image)
+        images = {f"reconstructions/{result.id}": result.image}
         if result.picture is not None:
-            self.folder.write_image("measurements", result.id, result.picture)
+            images[f"measurements/{result.id}"] = result.picture
+        for record in result.stages:
+            name = f"{result.id}.stage{record.stage}-round{record.round}-split{record.split}"
+            images[f"stages/{name}"] = record.image[0]
+        self.folder.write_images(images)
         wanted = self.save_measurements
         if self.origin is not None and (result.picture is None if wanted == "auto" else wanted):
             batch = pl_module.walk.batch
             operator = batch.operator.select([batch.ids.index(result.id)])
             masks = tuple(m.mask[0].cpu() for m in operator.modules() if isinstance(m, Mask))
             Measurements(result.id, self.origin, result.measurements, masks).save(self.folder)
-        for record in result.stages:
-            name = f"{result.id}.stage{record.stage}-round{record.round}-split{record.split}"
-            self.folder.write_image("stages", name, record.image[0])
         write_latents(self.folder, result.id, result.point, result.space, self.generator)
