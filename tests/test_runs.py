@@ -134,22 +134,31 @@ def test_the_size_in_the_header_is_the_one_that_is_loaded(tmp_path: Path, orient
     assert image_size(tmp_path / "x.jpg") == (width, height)
 
 
-class Walks(pl.Callback):
-    """Remembers, weakly, every batch's walk."""
+class Traces(pl.Callback):
+    """Remembers, weakly, every batch's walk and its last optimiser."""
 
     def __init__(self) -> None:
-        self.seen: list[weakref.ref[Any]] = []
+        self.walks: list[weakref.ref[Any]] = []
+        self.optimizers: list[weakref.ref[Any]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.seen.append(weakref.ref(pl_module.walk))
-        gc.collect()
-        assert sum(ref() is not None for ref in self.seen) == 1
+        self.walks.append(weakref.ref(pl_module.walk))
+        assert sum(ref() is not None for ref in self.walks) == 1
+        assert not any(ref() for ref in self.optimizers)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.optimizers.append(weakref.ref(trainer.optimizers[0]))
 
 
 def test_a_batch_is_dropped_when_it_is_done(folder: Path, tmp_path: Path) -> None:
-    walks = Walks()
-    go(folder, tmp_path / "out", callbacks=(walks,))
-    assert len(walks.seen) == 3
+    """At once: what is left to a collector is left for a while, and large."""
+    traces = Traces()
+    gc.disable()
+    try:
+        go(folder, tmp_path / "out", callbacks=(traces,))
+    finally:
+        gc.enable()
+    assert len(traces.walks) == len(traces.optimizers) == 3
 
 
 # Checkpoints and resume -----------------------------------------------------------------------------

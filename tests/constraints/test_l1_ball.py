@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,3 +100,26 @@ def test_a_large_vector_in_float32_keeps_to_its_radius() -> None:
     centres = torch.zeros_like(points)
     ours = project_l1_ball(points, centres, 80_000.0)
     assert abs(float(ours.double().abs().sum()) - 80_000.0) < 0.1
+
+
+@pytest.mark.parametrize("share", [1e-4, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("kind", ["normal", "cauchy", "equal", "steps", "few"])
+def test_long_rows_equal_the_sort_based_projection(kind: str, share: float) -> None:
+    """Rows that are long enough for a first guess, also where the guess is far off."""
+    rng = torch.Generator().manual_seed(3)
+    normal, other = torch.randn(2, 2, 50_001, generator=rng, dtype=torch.float64)
+    points = {
+        "normal": normal,
+        "cauchy": normal / other,
+        "equal": normal.sign(),
+        "steps": normal.sign() * torch.arange(50_001).div(10_000, rounding_mode="floor"),
+        # What the sample of every 61st entry does not see.
+        "few": torch.where(torch.arange(50_001) % 61 == 1, normal, 0.0),
+    }[kind]
+    radius = share * float(points.abs().sum(1).min())
+    expected = np.stack([duchi(row, radius) for row in points.numpy()])
+    ours = project_l1_ball(points.float(), torch.zeros(2, 50_001), radius)
+    largest = float(points.abs().max())
+    torch.testing.assert_close(
+        ours.double(), torch.from_numpy(expected), rtol=1e-6, atol=1e-6 * largest
+    )
