@@ -52,13 +52,13 @@ class Safeguard(nn.Module):
         So neither its own moments nor a gradient scaler, which would skip the step of all, see it.
         """
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if _finite_sums(gradients) and _known(self._finite_loss):
+        if _finite_sums(gradients) and known(self._finite_loss):
             self._finite_gradient = torch.ones_like(self._finite_loss)
             return
         checks = [torch.isfinite(g).flatten(1).all(1) for g in gradients]
         self._finite_gradient = torch.stack(checks).all(0)
         fine = self._finite_gradient & self._finite_loss
-        if _known(fine):
+        if known(fine):
             return
         for gradient in gradients:
             gradient.copy_(torch.where(spread(fine, gradient), gradient, 0))
@@ -79,7 +79,7 @@ class Safeguard(nn.Module):
             best: those of the lowest loss so far.
         """
         fine, smooth = self._finite_loss, self._finite_gradient
-        if _known(fine & smooth & (self.step_scale == 1)):
+        if known(fine & smooth & (self.step_scale == 1)):
             return
         for name, old in before.items():
             value = values[name]
@@ -98,8 +98,8 @@ def _finite_sums(tensors: Sequence[Tensor]) -> bool:
     return all(t.device.type == "cpu" and math.isfinite(t.sum()) for t in tensors)
 
 
-def _known(flags: Tensor) -> bool:
-    """Return whether all are true, where asking does not wait for a device: on a CPU."""
+def known(flags: Tensor) -> bool:
+    """Return whether all flags are true, where asking does not wait for a device: on a CPU."""
     return flags.device.type == "cpu" and bool(flags.all())
 
 

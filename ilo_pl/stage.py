@@ -19,7 +19,7 @@ from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.objective import Objective
 from ilo_pl.point import Point, Synthesis, mean_squared_distance, synthesise
 from ilo_pl.rates import one_cycle_drop, ramp
-from ilo_pl.safeguard import Safeguard, spread
+from ilo_pl.safeguard import Safeguard, known, spread
 from ilo_pl.schedule import Stage, VariableKind
 
 
@@ -153,7 +153,8 @@ class SearchStage(pl.LightningModule, abc.ABC):
         best = dict(self.best.point().named())
         for name, value in self.point().named():
             kept = best[name]
-            kept.copy_(torch.where(spread(better, value), value, kept))
+            chosen = value if known(better) else torch.where(spread(better, value), value, kept)
+            kept.copy_(chosen)
 
     @torch.no_grad()
     def project(self) -> None:
