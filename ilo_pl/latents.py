@@ -67,7 +67,7 @@ def load_point(path: Path) -> tuple[Point, dict[str, str]]:
         raise InputError(f"{path} is not a latents file of ilo_pl ({POINT_FORMAT}).")
     try:
         point = Point.from_named(int(metadata["split"]), tensors)
-        _ = metadata["generator"], metadata["space"], int(metadata.get("seed", "0"))
+        _ = metadata["generator"], metadata["space"], int(metadata["seed"])
     except (KeyError, ValueError) as error:
         raise InputError(f"The latents file {path} is damaged: {error}.") from error
     return point, metadata
@@ -98,8 +98,7 @@ def generator_of(
             hint="Give them with --weights.",
         )
     if seed is None and own:
-        # Files of before the seed was noted are of seed 0.
-        seed = int(metadata.get("seed", "0"))
+        seed = int(metadata["seed"])
     return GeneratorConfig(
         name=name or metadata["generator"], weights=weights or stored, seed=seed or 0
     )

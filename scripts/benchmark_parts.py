@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 """Where the time of a gradient step goes, and how far it is from what the machine can do.
 
-    python scripts/benchmark_parts.py [ceilings] [steps] [parts] [batches] [--repeats 9]
+    python scripts/benchmark_parts.py [ceilings] [steps] [parts] [batches] [generators] [--repeats 9]
 
 All in one process, on the 1024 x 1024 generator, inpainting with a tenth of the pixels: what the machine copies
 and multiplies at best; forward and backward from each split, eager and compiled, in float32 and bfloat16; the
-parts of a step of ``trainer.fit``; seconds an image-step by batch size. Medians, as Markdown tables. Run it on an
-idle machine.
+parts of a step of ``trainer.fit``; seconds an image-step and memory by batch size; other generators, with random
+weights. Medians, as Markdown tables. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ilo_pl import ILOInversion, InverseTask, Mask, MobileStyleGAN, Schedule, Stage
 from ilo_pl.acceleration import Synthesizer
 from ilo_pl.allocator import keep_freed_memory
+from ilo_pl.callbacks.events import peak_memory
+from ilo_pl.generators import SplitGenerator
+from ilo_pl.generators.biggan import BigGANConfig, BigGANDeep
+from ilo_pl.generators.stylegan2 import StyleGAN2
 from ilo_pl.objective import Objective
 from ilo_pl.point import Point, carry
 from ilo_pl.safeguard import Safeguard
@@ -35,8 +39,9 @@ from ilo_pl.schedule import Radii
 from ilo_pl.stage import Engine, ILOStage, SearchStage
 from ilo_pl.walk import Walk
 
+TABLES = ["ceilings", "steps", "parts", "batches", "generators"]
 SPLITS = (0, 3, 4, 5)
-BATCHES = (1, 2, 4, 8)
+BATCHES = (1, 2, 4, 8, 16)
 MATRIX = 2048
 COPIED_BYTES = 2**28
 BALLS = Radii(hidden=0.2, latents=0.2)
@@ -216,17 +221,46 @@ def fit_step(task: InverseTask, compiled: bool) -> float:
 
 
 def batches(generator: MobileStyleGAN, repeats: int) -> None:
-    """Print what an image costs by batch size, from split 4."""
-    print("\n| batch | step | an image-step | image-steps per second |\n|---|---|---|---|")
+    """Print what an image costs by batch size, from split 4, and the memory of the process so far."""
+    print(
+        "\n| batch | step | an image-step | image-steps per second | peak memory |\n|---|---|---|---|---|"
+    )
     for batch in BATCHES:
         took = fit_step(make_task(generator, 4, steps=repeats + 3, batch=batch), compiled=True)
-        print(f"| {batch} | {took:.3f} s | {took / batch:.3f} s | {batch / took:.1f} |", flush=True)
+        peak = (peak_memory(torch.device("cpu")) or 0) / 1e9
+        print(
+            f"| {batch} | {took:.3f} s | {took / batch:.3f} s | {batch / took:.1f} | {peak:.1f} GB |",
+            flush=True,
+        )
+
+
+def generators(repeats: int) -> None:
+    """Print forward and backward of other generators from the latent."""
+    print(
+        "\n| generator | eager, float32 | compiled, float32 | compiled, bfloat16 |\n|---|---|---|---|"
+    )
+    made: dict[str, tuple[SplitGenerator, str]] = {
+        "StyleGAN2, 256 x 256": (StyleGAN2.random(256), "v"),
+        "BigGAN-deep, 128 x 128": (BigGANDeep.random(BigGANConfig(), class_index=0), "z"),
+    }
+    for name, (generator, space) in made.items():
+        generator.freeze()
+        operator = Mask.random(generator.image_shape, 0.1, 0, ["image"])
+        schedule = Schedule(stages=(Stage(split=0, steps=9),), latent_space=space)
+        task = InverseTask(
+            generator, operator, torch.zeros(1, *generator.image_shape), schedule=schedule
+        )
+        times = []
+        for compiled, bfloat16 in ((False, False), (True, False), (True, True)):
+            stage = make_stage(task, compiled)
+            times.append(seconds(lambda s=stage, b=bfloat16: step(s, b), repeats))  # type: ignore[misc]
+        print(f"| {name} | " + " | ".join(f"{t:.3f} s" for t in times) + " |", flush=True)
 
 
 def main() -> None:
     """Print the tables asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", default=["ceilings", "steps", "parts", "batches"])
+    parser.add_argument("tables", nargs="*", default=TABLES)
     parser.add_argument("--repeats", type=int, default=9)
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -239,6 +273,7 @@ def main() -> None:
         "steps": lambda: steps(generator, chosen.repeats),
         "parts": lambda: parts(generator, chosen.repeats),
         "batches": lambda: batches(generator, chosen.repeats),
+        "generators": lambda: generators(chosen.repeats),
     }
     for table in chosen.tables:
         made[table]()
