@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 """Where the time of a gradient step goes, and how far it is from what the machine can do.
 
-    python scripts/benchmark_parts.py [ceilings] [steps] [parts] [batches] [generators] [--repeats 9]
+    python scripts/benchmark_parts.py [ceilings] [steps] [parts] [lightning] [batches] [generators]
+        [--repeats 9]
 
 All in one process, on the 1024 x 1024 generator, inpainting with a tenth of the pixels: what the machine copies
 and multiplies at best; forward and backward from each split, eager and compiled, in float32 and bfloat16; the
-parts of a step of ``trainer.fit``; seconds an image-step and memory by batch size; other generators, with random
+parts of a step of ``trainer.fit``, and the same steps without Lightning; seconds an image-step and memory by batch size; other generators, with random
 weights. Medians, as Markdown tables. Run it on an idle machine.
 """
 
@@ -39,7 +40,7 @@ from ilo_pl.schedule import Radii
 from ilo_pl.stage import Engine, ILOStage, SearchStage
 from ilo_pl.walk import Walk
 
-TABLES = ["ceilings", "steps", "parts", "batches", "generators"]
+TABLES = ["ceilings", "steps", "parts", "lightning", "batches", "generators"]
 SPLITS = (0, 3, 4, 5)
 BATCHES = (1, 2, 4, 8, 16)
 MATRIX = 2048
@@ -175,7 +176,7 @@ def part_times(task: InverseTask) -> dict[str, float]:
         timers.wrap(SearchStage, "project", "projection")
         total = fit_step(task, compiled=True)
     named = {name: median(times[2:]) for name, times in timers.seconds.items()}
-    named["Lightning, callbacks, logging"] = total - sum(named.values())
+    named["everything else"] = total - sum(named.values())
     named["whole step"] = total
     return named
 
@@ -218,6 +219,44 @@ def fit_step(task: InverseTask, compiled: bool) -> float:
     trainer.fit(ILOInversion(task, compile=compiled))
     taken = [b - a for a, b in pairwise(clock.times)]
     return median(taken[2:])
+
+
+def loop_step(task: InverseTask) -> float:
+    """Return the median time of the same step in a loop without Lightning, after two."""
+    stage = make_stage(task, compiled=True)
+    made: Any = stage.configure_optimizers()
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    times = []
+    for i in range(task.schedule.total_steps):
+        began = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = stage.training_step(None, i)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        stage.guard.isolate(stage.parameters())
+        before = stage.variables()
+        optimizer.step()
+        scheduler.step()
+        stage.settle(before)
+        times.append(time.perf_counter() - began)
+    return median(times[2:])
+
+
+def lightning(generator: MobileStyleGAN, repeats: int) -> None:
+    """Print what trainer.fit costs beside a loop of the same steps; the two take turns, four times."""
+    print(
+        "\n| split | trainer.fit | plain loop of the same steps | difference |\n|---|---|---|---|"
+    )
+    for split in SPLITS:
+        ours, plain = [], []
+        for _ in range(4):
+            task = make_task(generator, split, steps=repeats + 11)
+            ours.append(1000 * fit_step(task, compiled=True))
+            plain.append(1000 * loop_step(task))
+        a, b = median(ours), median(plain)
+        print(
+            f"| {split} | {a:.1f} ms | {b:.1f} ms | {a - b:.1f} ms, {1 - b / a:.1%} |", flush=True
+        )
 
 
 def batches(generator: MobileStyleGAN, repeats: int) -> None:
@@ -272,6 +311,7 @@ def main() -> None:
         "ceilings": lambda: ceilings(chosen.repeats),
         "steps": lambda: steps(generator, chosen.repeats),
         "parts": lambda: parts(generator, chosen.repeats),
+        "lightning": lambda: lightning(generator, chosen.repeats),
         "batches": lambda: batches(generator, chosen.repeats),
         "generators": lambda: generators(chosen.repeats),
     }
