@@ -59,7 +59,9 @@ def test_names_and_shapes_are_the_packages() -> None:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_spectral_weights_are_pytorchs() -> None:
-    theirs = nn.utils.spectral_norm(nn.Conv2d(3, 5, 3, padding=1)).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # some draws have a norm near 0, by which everything is divided
+        theirs = nn.utils.spectral_norm(nn.Conv2d(3, 5, 3, padding=1)).eval()
     ours = SpectralConv(3, 5, 3)
     ours.load_state_dict(theirs.state_dict())
     x = draw(2, 3, 6, 6)
