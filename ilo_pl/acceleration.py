@@ -20,7 +20,7 @@ from ilo_pl.task import InverseTask
 
 CompileMode = bool | Literal["auto", "max-autotune"]
 
-# Compilation takes 20 to 40 s on two cores and saves 0.7 s a step at 1024 x 1024; small images and short
+# Compilation takes 20 to 40 s on two cores and saves 0.9 s a step at 1024 x 1024; small images and short
 # runs would not get it back.
 AUTO_MIN_STEPS = 60
 AUTO_MIN_PIXELS = 256 * 256

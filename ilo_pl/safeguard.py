@@ -52,14 +52,12 @@ class Safeguard(nn.Module):
         So neither its own moments nor a gradient scaler, which would skip the step of all, see it.
         """
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if _finite_sums(gradients) and known(self._finite_loss):
+        if known(self._finite_loss) and _finite_sums(gradients):
             self._finite_gradient = torch.ones_like(self._finite_loss)
             return
         checks = [torch.isfinite(g).flatten(1).all(1) for g in gradients]
         self._finite_gradient = torch.stack(checks).all(0)
         fine = self._finite_gradient & self._finite_loss
-        if known(fine):
-            return
         for gradient in gradients:
             gradient.copy_(torch.where(spread(fine, gradient), gradient, 0))
 

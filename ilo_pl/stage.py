@@ -150,11 +150,11 @@ class SearchStage(pl.LightningModule, abc.ABC):
     def _remember(self, loss: Tensor) -> None:
         better = loss < self.best_loss
         self.best_loss.copy_(torch.where(better, loss, self.best_loss))
+        all_better = known(better)
         best = dict(self.best.point().named())
         for name, value in self.point().named():
             kept = best[name]
-            chosen = value if known(better) else torch.where(spread(better, value), value, kept)
-            kept.copy_(chosen)
+            kept.copy_(value if all_better else torch.where(spread(better, value), value, kept))
 
     @torch.no_grad()
     def project(self) -> None:

@@ -16,7 +16,6 @@ import argparse
 import json
 import logging
 import math
-import resource
 import sys
 import time
 import warnings
@@ -31,6 +30,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from ilo_pl import ILOInversion, InverseTask, MobileStyleGAN, load_method, rng
+from ilo_pl.callbacks.events import peak_memory
 from ilo_pl.operators import ForwardOperator, Mask, PartialCirculant, Separable
 from tests.oracle import published_loop
 
@@ -69,7 +69,7 @@ class Curve:
     def finish(self, image: Tensor) -> None:
         """Record the result."""
         self.watch(len(self.psnr), image)
-        self.peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        self.peak_gb = (peak_memory(torch.device("cpu")) or 0) / 1e9
 
     def reach(self, psnr: float, setup: float) -> tuple[float, float] | None:
         """Return seconds until a PSNR without and with ``setup``, or None if it never came."""

@@ -283,7 +283,6 @@ def generators(repeats: int) -> None:
         "BigGAN-deep, 128 x 128": (BigGANDeep.random(BigGANConfig(), class_index=0), "z"),
     }
     for name, (generator, space) in made.items():
-        generator.freeze()
         operator = Mask.random(generator.image_shape, 0.1, 0, ["image"])
         schedule = Schedule(stages=(Stage(split=0, steps=9),), latent_space=space)
         task = InverseTask(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ilo_pl.safeguard import spread
+
 MAX_ITERATIONS = 100
 # Entries that are added up in their own precision before double precision takes over.
 BLOCK = 1024
@@ -58,12 +60,12 @@ def _climb(magnitudes: Tensor, radius: Tensor, t: Tensor) -> Tensor:
         low = t.to(magnitudes.dtype)
         value = row_sums(torch.sub(magnitudes, low[:, None], out=excess).clamp_(min=0))
         count = row_sums(excess.gt_(0))
-        reached = low.double() + (value - radius) / count.clamp(min=1)
+        divisor = count.clamp(min=1)
+        reached = low.double() + (value - radius) / divisor
         reached = torch.where(count > 0, reached, 0).clamp(min=0)
         # Rounding could make the last step go back by an ulp: after the first, iterates only rise.
         t = torch.maximum(reached, t) if i else reached
-        mean = (value / count.clamp(min=1)) + t
-        if bool(((t - low).abs() <= rounding * mean).all()):
+        if bool(((t - low).abs() <= rounding * (value / divisor + t)).all()):
             break
     return t
 
@@ -110,6 +112,6 @@ def project_joint_l1_ball(
         shrunk = magnitude.sub_(t[:, None]).clamp_(min=0).copysign_(deviation)
         moved = shrunk.view_as(centre).add_(centre)
         if len(inside) > 1:
-            moved = torch.where(inside.view(-1, *[1] * (point.ndim - 1)), point, moved)
+            moved = torch.where(spread(inside, point), point, moved)
         projected.append(moved)
     return projected

@@ -54,8 +54,8 @@ def bands_together(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Args:
         weights: the network's tensors by name.
     """
-    inputs = {"stem", "head", *(f"blocks.{i}.conv2" for i in range(6))}
-    layers = inputs | {f"blocks.{i}.up" for i in range(7)}
+    blocks = [f"blocks.{i}.conv2" for i in range(6)] + [f"blocks.{i}.up" for i in range(7)]
+    layers = ["stem", *blocks, "head"]
     ordered = dict(weights)
     for name in (f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")):
         rows = weights[name]
