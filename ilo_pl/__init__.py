@@ -14,46 +14,47 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ilo_pl.callbacks.results import ResultCallback
-    from ilo_pl.callbacks.stage_switch import StageSwitch
-    from ilo_pl.config import load_method
+    from ilo_pl.config.compose import load_method
     from ilo_pl.errors import IloError
     from ilo_pl.generators import MobileStyleGAN, SplitGenerator, TinyGenerator
-    from ilo_pl.inversion import ILOInversion
-    from ilo_pl.io import load_image
-    from ilo_pl.latents import load_point
+    from ilo_pl.generators.point import Point, render
+    from ilo_pl.inversion.hooks import ResultCallback
+    from ilo_pl.inversion.module import ILOInversion
+    from ilo_pl.inversion.reconstruction import Reconstruction
+    from ilo_pl.inversion.schedule import Radii, Reencode, Schedule, Sphere, Stage
+    from ilo_pl.inversion.source import MeasurementSource
+    from ilo_pl.inversion.stage import ILOStage
+    from ilo_pl.inversion.stage_switch import StageSwitch
+    from ilo_pl.inversion.task import InverseTask
+    from ilo_pl.io.images import load_image
     from ilo_pl.operators import ForwardOperator, LinearOperator, Mask
-    from ilo_pl.point import Point, render
-    from ilo_pl.reconstruction import Reconstruction
-    from ilo_pl.schedule import Radii, Reencode, Schedule, Sphere, Stage
-    from ilo_pl.stage import ILOStage
-    from ilo_pl.task import InverseTask, MeasurementSource
+    from ilo_pl.runs.latents import load_point
 
 _HOME = {
     "ForwardOperator": "operators",
-    "ILOInversion": "inversion",
-    "ILOStage": "stage",
+    "ILOInversion": "inversion.module",
+    "ILOStage": "inversion.stage",
     "IloError": "errors",
-    "InverseTask": "task",
+    "InverseTask": "inversion.task",
     "LinearOperator": "operators",
     "Mask": "operators",
-    "MeasurementSource": "task",
+    "MeasurementSource": "inversion.source",
     "MobileStyleGAN": "generators",
-    "Point": "point",
-    "Radii": "schedule",
-    "Reconstruction": "reconstruction",
-    "Reencode": "schedule",
-    "ResultCallback": "callbacks.results",
-    "Schedule": "schedule",
-    "Sphere": "schedule",
+    "Point": "generators.point",
+    "Radii": "inversion.schedule",
+    "Reconstruction": "inversion.reconstruction",
+    "Reencode": "inversion.schedule",
+    "ResultCallback": "inversion.hooks",
+    "Schedule": "inversion.schedule",
+    "Sphere": "inversion.schedule",
     "SplitGenerator": "generators",
-    "Stage": "schedule",
-    "StageSwitch": "callbacks.stage_switch",
+    "Stage": "inversion.schedule",
+    "StageSwitch": "inversion.stage_switch",
     "TinyGenerator": "generators",
-    "load_image": "io",
-    "load_method": "config",
-    "load_point": "latents",
-    "render": "point",
+    "load_image": "io.images",
+    "load_method": "config.compose",
+    "load_point": "runs.latents",
+    "render": "generators.point",
 }
 
 __version__ = metadata.version("ilo_pl")

@@ -48,10 +48,10 @@ def invert(overrides: tuple[str, ...]) -> None:
     """  # noqa: D301  # click knows its mark by the character itself
     from pytorch_lightning.utilities import rank_zero_only
 
-    from ilo_pl.config import load_config
-    from ilo_pl.ledger import FAILURES
-    from ilo_pl.report import scores_table
-    from ilo_pl.runner import run
+    from ilo_pl.config.compose import load_config
+    from ilo_pl.evaluation.report import scores_table
+    from ilo_pl.runs.ledger import FAILURES
+    from ilo_pl.runs.run import run
 
     config = load_config(overrides)
     method = str(config.method["name"])
@@ -81,7 +81,7 @@ def demo(overrides: tuple[str, ...]) -> None:
 
     Writes to the folder "demo" unless output=DIR is given.
     """
-    from ilo_pl.demo import run_demo
+    from ilo_pl.paper.demo import run_demo
 
     run_demo(overrides, Console())
 
@@ -101,8 +101,8 @@ def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
     and the shipped portrait; images=[face1,portrait] or images=2 takes some of them. Other keys are those of
     "ilo-pl invert". "ilo-pl info" lists the experiments.
     """  # noqa: D301
-    from ilo_pl.experiment import run_experiment
-    from ilo_pl.plan import make_plan
+    from ilo_pl.paper.experiment import run_experiment
+    from ilo_pl.paper.sweep import make_plan
 
     run_experiment(make_plan(name, overrides, quick), Console(), Console(stderr=True))
 
@@ -121,9 +121,9 @@ def render(
     The file names its generator, weights and seed; the options replace them. Code of your own is imported only
     when --generator names it.
     """
-    from ilo_pl.io import RunFolder
-    from ilo_pl.latents import check_point, generator_of, load_point
-    from ilo_pl.point import render as render_point
+    from ilo_pl.generators.point import render as render_point
+    from ilo_pl.io.folder import RunFolder
+    from ilo_pl.runs.latents import check_point, generator_of, load_point
 
     if output.suffix.lower() != ".png":
         raise click.BadParameter("must end in .png", param_hint="OUTPUT")
@@ -146,8 +146,8 @@ def convert(file: Path, output: Path, licence: str) -> None:
 
     FILE is a path or a registered name. Nothing that the file holds is run.
     """
-    from ilo_pl.generators.convert import convert_stylegan2
-    from ilo_pl.io import atomic
+    from ilo_pl.generators.stylegan2.convert import convert_stylegan2
+    from ilo_pl.io.folder import atomic
 
     if output.suffix.lower() != ".safetensors":
         raise click.BadParameter("must end in .safetensors", param_hint="OUTPUT")
@@ -186,7 +186,7 @@ def theory(overrides: tuple[str, ...]) -> None:
 
     Every key is explained in configs/theory.yaml.
     """
-    from ilo_pl.theory_report import run_theory
+    from ilo_pl.paper.theory import run_theory
 
     run_theory(overrides, Console())
 
@@ -196,10 +196,10 @@ def info() -> None:
     """List versions, devices and everything that can be chosen."""
     import torch
 
-    from ilo_pl.generators.weights import registry
-    from ilo_pl.groups import choices
+    from ilo_pl.config.choices import choices
     from ilo_pl.losses import LOSSES
     from ilo_pl.operators import OPERATORS
+    from ilo_pl.weights.registry import registry
 
     table = Table(show_header=False, box=None)
     packages = ("ilo_pl", "torch", "pytorch-lightning", "torchmetrics", "lpips", "omegaconf")

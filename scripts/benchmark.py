@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from ilo_pl import ILOInversion, InverseTask, MobileStyleGAN, load_method, rng
+from ilo_pl import ILOInversion, InverseTask, MobileStyleGAN, load_method, seeding
 from ilo_pl.callbacks.events import peak_memory
 from ilo_pl.operators import ForwardOperator, Mask, PartialCirculant, Separable
 from tests.oracle import published_loop
@@ -97,7 +97,7 @@ def run_plain(
 ) -> Curve:
     """Run the published loop."""
     curve = Curve("plain eager loop, float32", truth)
-    normal = rng.normal((generator.num_slots, generator.latent_dim), 0, [name], "latents")
+    normal = seeding.normal((generator.num_slots, generator.latent_dim), 0, [name], "latents")
     image = published_loop(
         generator,
         operator,

@@ -27,18 +27,18 @@ from torch.optim import adam
 from torch.utils.flop_counter import FlopCounterMode
 
 from ilo_pl import ILOInversion, InverseTask, Mask, MobileStyleGAN, Schedule, Stage
-from ilo_pl.acceleration import Synthesizer
-from ilo_pl.allocator import keep_freed_memory
 from ilo_pl.callbacks.events import peak_memory
 from ilo_pl.generators import SplitGenerator
-from ilo_pl.generators.biggan import BigGANConfig, BigGANDeep
-from ilo_pl.generators.stylegan2 import StyleGAN2
-from ilo_pl.objective import Objective
-from ilo_pl.point import Point, carry
-from ilo_pl.safeguard import Safeguard
-from ilo_pl.schedule import Radii
-from ilo_pl.stage import Engine, ILOStage, SearchStage
-from ilo_pl.walk import Walk
+from ilo_pl.generators.biggan.network import BigGANConfig, BigGANDeep
+from ilo_pl.generators.point import Point, carry
+from ilo_pl.generators.stylegan2.network import StyleGAN2
+from ilo_pl.inversion.allocator import keep_freed_memory
+from ilo_pl.inversion.compilation import Synthesizer
+from ilo_pl.inversion.objective import Objective
+from ilo_pl.inversion.safeguard import Safeguard
+from ilo_pl.inversion.schedule import Radii
+from ilo_pl.inversion.stage import Engine, ILOStage, SearchStage
+from ilo_pl.inversion.walk import Walk
 
 TABLES = ["ceilings", "steps", "parts", "lightning", "batches", "generators"]
 SPLITS = (0, 3, 4, 5)

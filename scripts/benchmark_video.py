@@ -18,12 +18,12 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from ilo_pl.config import load_config
-from ilo_pl.demo import portrait
-from ilo_pl.io import load_image
-from ilo_pl.metrics import Scores
-from ilo_pl.runner import run
-from ilo_pl.tables import read_table
+from ilo_pl.config.compose import load_config
+from ilo_pl.evaluation.metrics import Scores
+from ilo_pl.io.images import load_image
+from ilo_pl.io.tables import read_table
+from ilo_pl.paper.demo import portrait
+from ilo_pl.runs.run import run
 
 FRAMES = 10
 SIZE = 1024

@@ -37,11 +37,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from ilo_pl import MobileStyleGAN, SplitGenerator, TinyGenerator
-from ilo_pl.checkpointing import last_good
-from ilo_pl.config import load_config
+from ilo_pl.callbacks.checkpoint_io import last_good
+from ilo_pl.config.compose import load_config
 from ilo_pl.errors import IloError
-from ilo_pl.io import to_bytes
-from ilo_pl.runner import run
+from ilo_pl.io.images import to_bytes
+from ilo_pl.runs.run import run
 
 Sabotage = Callable[[], None]
 

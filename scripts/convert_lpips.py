@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ilo_pl.generators.weights import sha256_of
+from ilo_pl.weights.registry import sha256_of
 
 ARCHIVE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 SCOPES = {"alexnet": "AlexNet_0", "vgg16": "VGG16_0"}

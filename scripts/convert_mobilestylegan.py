@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ilo_pl.generators.latents import v_statistics
 from ilo_pl.generators.mobilestylegan import MobileStyleGAN
-from ilo_pl.generators.weights import sha256_of
+from ilo_pl.weights.registry import sha256_of
 
 WHEEL_SHA256 = "e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5"
 OUTPUT = Path(__file__).parent.parent / "ilo_pl" / "weights" / "mobilestylegan_ffhq.safetensors"

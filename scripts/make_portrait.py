@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from skimage import data
 
-OUTPUT = Path(__file__).parent.parent / "ilo_pl" / "assets" / "portrait.png"
+OUTPUT = Path(__file__).parent.parent / "ilo_pl" / "paper" / "assets" / "portrait.png"
 # (x, y) of the corners: top left, bottom left, bottom right, top right.
 QUAD = (142.3, 15.5, 133.7, 189.0, 307.1, 197.6, 315.7, 24.1)
 

@@ -26,8 +26,8 @@ from torch.nn import functional as F
 
 from ilo_pl import ILOInversion, InverseTask, Mask, MobileStyleGAN, load_method
 from ilo_pl.generators import SequentialGenerator, SplitGenerator
-from ilo_pl.generators.stylegan2 import StyleGAN2
-from ilo_pl.trainers import quiet_lightning
+from ilo_pl.generators.stylegan2.network import StyleGAN2
+from ilo_pl.runs.trainer import quiet_lightning
 
 LATENT = 12
 FRACTION = 0.5

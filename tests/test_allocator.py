@@ -11,7 +11,7 @@ import pytest
 CODE = """
 import resource, sys, torch
 if sys.argv[1] == "keep":
-    from ilo_pl.allocator import keep_freed_memory
+    from ilo_pl.inversion.allocator import keep_freed_memory
     assert keep_freed_memory()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

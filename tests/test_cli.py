@@ -18,8 +18,9 @@ import torch
 import yaml
 from PIL import Image
 
-from ilo_pl import TinyGenerator, config, groups
-from ilo_pl.io import to_bytes
+from ilo_pl import TinyGenerator
+from ilo_pl.config import choices, compose
+from ilo_pl.io.images import to_bytes
 from tests.conftest import command
 
 Run = Callable[..., tuple[int, str, str]]
@@ -466,7 +467,7 @@ def test_warnings_are_lines_of_the_command(run: Run, monkeypatch: pytest.MonkeyP
         warnings.simplefilter("always")
         warnings.warn("The checkpoint [red]x is\ndamaged. " + "a " * 500, stacklevel=2)
 
-    monkeypatch.setattr("ilo_pl.theory_report.run_theory", warn)
+    monkeypatch.setattr("ilo_pl.paper.theory.run_theory", warn)
     before = warnings.showwarning
     status, out, err = run("theory")
     assert (status, out) == (0, "")
@@ -476,18 +477,18 @@ def test_warnings_are_lines_of_the_command(run: Run, monkeypatch: pytest.MonkeyP
 
 
 def test_every_shipped_choice_composes() -> None:
-    for method in (m for m in config.choices("method") if m != "bm3d"):
-        for task in config.choices("task"):
+    for method in (m for m in choices.choices("method") if m != "bm3d"):
+        for task in choices.choices("task"):
             given = "operator.target=1" if task == "ood_generation" else "input=a"
-            made = config.load_config([f"method={method}", f"task={task}", given, "output=b"])
+            made = compose.load_config([f"method={method}", f"task={task}", given, "output=b"])
             assert made.method["name"] == method
             assert made.task.name == task
             assert made.schedule.stages
 
 
 def test_every_operator_has_a_task_to_name() -> None:
-    assert set(groups.TASK_OF) == set(groups.choices("operator"))
-    assert set(groups.TASK_OF.values()) <= set(groups.choices("task"))
+    assert set(choices.TASK_OF) == set(choices.choices("operator"))
+    assert set(choices.TASK_OF.values()) <= set(choices.choices("task"))
 
 
 def test_info_lists_what_can_be_chosen(run: Run) -> None:
@@ -517,7 +518,7 @@ def test_the_installed_command_starts() -> None:
 
 @pytest.mark.real
 def test_the_real_generator_end_to_end(run: Run, tmp_path: Path) -> None:
-    from ilo_pl.demo import portrait
+    from ilo_pl.paper.demo import portrait
 
     out = tmp_path / "out"
     status, _, err = run(

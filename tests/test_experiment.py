@@ -15,14 +15,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ilo_pl import ILOInversion, InverseTask, TinyGenerator, experiment, load_method
-from ilo_pl.config import choices
+from ilo_pl import ILOInversion, InverseTask, TinyGenerator, load_method
+from ilo_pl.config.choices import choices
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.figures import Panel, band
-from ilo_pl.io import RunFolder, to_bytes
-from ilo_pl.metrics import Scores
-from ilo_pl.plan import load_experiment, make_plan
-from ilo_pl.trace import Trace
+from ilo_pl.evaluation.metrics import Scores
+from ilo_pl.io.folder import RunFolder
+from ilo_pl.io.images import to_bytes
+from ilo_pl.paper import experiment
+from ilo_pl.paper.figures import Panel, band
+from ilo_pl.paper.sweep import load_experiment, make_plan
+from ilo_pl.runs.quality_trace import Trace
 from tests.conftest import IDS, command
 
 Run = Callable[..., tuple[int, str]]
@@ -240,7 +242,7 @@ def test_looking_costs_no_time_and_changes_nothing(
 ) -> None:
     """On a clock of the test's own: a step takes one second and a look a hundred."""
     clock = [0.0]
-    monkeypatch.setattr("ilo_pl.trace.now", lambda device: clock[0])
+    monkeypatch.setattr("ilo_pl.runs.quality_trace.now", lambda device: clock[0])
 
     def slow(image_id: str, image: Tensor) -> Scores:
         clock[0] += 100

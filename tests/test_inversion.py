@@ -24,8 +24,8 @@ from ilo_pl import (
     StageSwitch,
     TinyGenerator,
 )
-from ilo_pl.acceleration import CompileMode
 from ilo_pl.errors import ConfigurationError, InputError, TrainerError
+from ilo_pl.inversion.compilation import CompileMode
 from tests.conftest import images
 
 SHORT = Schedule(stages=(Stage(split=0, steps=3), Stage(split=2, steps=2)))

@@ -16,13 +16,14 @@ from PIL import Image
 from rich.console import Console
 
 from ilo_pl import TinyGenerator
-from ilo_pl.config import load_config
-from ilo_pl.data import MeasurementFolder
+from ilo_pl.config.compose import load_config
 from ilo_pl.errors import IloError, InputError
-from ilo_pl.io import RunFolder, to_bytes
-from ilo_pl.latents import load_point
-from ilo_pl.measurements import Measurements, Origin, find_measurements, load_measurements
-from ilo_pl.runner import run
+from ilo_pl.io.folder import RunFolder
+from ilo_pl.io.images import to_bytes
+from ilo_pl.io.measurements import Measurements, Origin, find_measurements, load_measurements
+from ilo_pl.runs.latents import load_point
+from ilo_pl.runs.run import run
+from ilo_pl.runs.sources import MeasurementFolder
 
 FAST = ["generator=tiny", "method.splits=[0,1,3]", "method.steps=4", "method.free_noises=4"]
 SEED = 11
@@ -109,7 +110,7 @@ def test_what_is_saved_is_what_was_measured(faces: Path, tmp_path: Path) -> None
     assert saved.origin.operator == {"name": "circulant", "fraction": 0.1}
     assert saved.origin.task == "compressed_sensing"
     with np.load(out / "measurements" / "ann.npz", allow_pickle=False) as file:
-        assert str(file["format"]) == "ilo_pl.measurements/1"
+        assert str(file["format"]) == "ilo_pl.io.measurements/1"
         assert file["y"].dtype == np.float32
     assert not list(out.rglob("*.part"))
     pictures = tmp_path / "pictures"

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ilo_pl.config import load_config
-from ilo_pl.data import ImageFolder
+from ilo_pl.config.compose import load_config
 from ilo_pl.errors import IloError
-from ilo_pl.io import find_images
+from ilo_pl.inversion.source import Batch
+from ilo_pl.io.find import find_images
 from ilo_pl.operators import (
     Composition,
     Convolution,
@@ -21,7 +21,7 @@ from ilo_pl.operators import (
     Mask,
     Separable,
 )
-from ilo_pl.task import Batch
+from ilo_pl.runs.sources import ImageFolder
 
 SHAPE = (3, 32, 32)
 

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from ilo_pl import InverseTask, runner
-from ilo_pl.assembly import Ledger, assemble
-from ilo_pl.config import load_config
-from ilo_pl.io import RunFolder
-from ilo_pl.memory import fitting, measured_batch_size
+from ilo_pl import InverseTask
+from ilo_pl.config.compose import load_config
+from ilo_pl.io.folder import RunFolder
+from ilo_pl.runs import run
+from ilo_pl.runs.batch_size import fitting, measured_batch_size
+from ilo_pl.runs.setup import Ledger, assemble
 
 
 @pytest.mark.parametrize(
@@ -44,14 +45,14 @@ def test_a_run_keeps_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         sizes.append(images)
         return 2
 
-    monkeypatch.setattr("ilo_pl.assembly.measured_batch_size", pretend)
+    monkeypatch.setattr("ilo_pl.runs.setup.measured_batch_size", pretend)
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for name in "abc":
         Image.new("RGB", (32, 32), (90, 60, 30)).save(folder / f"{name}.png")
     keys = [f"input={folder}", f"output={out}", "generator=tiny", "method.splits=[0,2]"]
     keys += ["method.steps=3", "method.free_noises=0", "batch_size=auto"]
-    runner.run(load_config(keys), Console(quiet=True))
+    run.run(load_config(keys), Console(quiet=True))
     assert sizes == [3]
     assert Ledger.batch_size_of(RunFolder(out), wait=True) == 2
     units = sorted(p.name for p in (out / "state" / "units").iterdir())

@@ -9,11 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from ilo_pl import ILOInversion, InverseTask, Mask, Schedule, Stage, TinyGenerator, load_method, rng
-from ilo_pl.config import choices, load_config
+from ilo_pl import (
+    ILOInversion,
+    InverseTask,
+    Mask,
+    Schedule,
+    Stage,
+    TinyGenerator,
+    load_method,
+    seeding,
+)
+from ilo_pl.config.choices import choices
+from ilo_pl.config.compose import load_config
 from ilo_pl.errors import ConfigurationError
+from ilo_pl.inversion.lr_schedules import one_cycle_drop
 from ilo_pl.operators import Identity
-from ilo_pl.rates import one_cycle_drop
 from tests.conftest import IDS, images
 from tests.oracle import published_loop
 
@@ -58,7 +68,7 @@ def test_official_is_the_published_loop_with_its_lost_skip(
     """The skip's loss and GEOCROSS included; rates are lower than published, where rounding grows."""
     schedule = load_method("ilo_official", steps=20, lr=0.02, free_noises=[1, 2, 3, 4])
     ours = images(fit(make_task(schedule, batch_size=4)))
-    start = rng.normal((4, 16), 0, IDS, "latents")
+    start = seeding.normal((4, 16), 0, IDS, "latents")
     for i in range(4):
         one = mask.select([i])
         expected = published_loop(
@@ -88,7 +98,7 @@ def test_a_lost_skip_makes_the_image_jump(make_task: MakeTask, fit: Fit) -> None
 
 
 def noisy(tiny: TinyGenerator, truth: Tensor, sna: Any, **options: Any) -> InverseTask:
-    given = truth[:2] + 0.2 * rng.normal(truth.shape[1:], 0, IDS[:2], "measurement noise")
+    given = truth[:2] + 0.2 * seeding.normal(truth.shape[1:], 0, IDS[:2], "measurement noise")
     schedule = Schedule(stages=(Stage(split=0, steps=10, sna=sna),))
     task = {"ids": IDS[:2], "noise_sigma": 0.2, "batch_size": 2}
     return InverseTask(
@@ -114,7 +124,7 @@ def test_noise_addition_is_keyed_and_as_strong_as_the_measurements(
 
 
 def test_noise_addition_raises_the_loss_by_its_variance(tiny: TinyGenerator, truth: Tensor) -> None:
-    from ilo_pl.objective import Objective
+    from ilo_pl.inversion.objective import Objective
 
     batch = noisy(tiny, truth, 0.0).source.load([0, 1])
     objective = Objective(batch, {"mse": 1.0}, noise=0.3)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ilo_pl.metrics import Scorer
+from ilo_pl.evaluation.metrics import Scorer
 
 
 @pytest.fixture(scope="module")

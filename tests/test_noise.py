@@ -11,9 +11,10 @@ import scipy.stats
 import torch
 
 from ilo_pl import InverseTask, Schedule, Stage
-from ilo_pl.config import choices, load_config
+from ilo_pl.config.choices import choices
+from ilo_pl.config.compose import load_config
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.noise import (
+from ilo_pl.operators.noise import (
     GaussianNoise,
     NoiseModel,
     PoissonNoise,

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.objective import Objective, held_out
+from ilo_pl.inversion.objective import Objective, held_out
+from ilo_pl.inversion.source import Batch
 from ilo_pl.operators import ForwardOperator, Identity, Mask, PartialCirculant
-from ilo_pl.task import Batch
 
 SHAPE = (3, 32, 48)
 IDS = ("ann", "bob")

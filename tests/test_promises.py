@@ -24,13 +24,14 @@ from ilo_pl import (
     TinyGenerator,
     load_point,
     render,
-    rng,
+    seeding,
 )
-from ilo_pl.callbacks.writer import ResultWriter
 from ilo_pl.errors import OutputError
 from ilo_pl.generators.config import GeneratorConfig
-from ilo_pl.io import RunFolder, to_bytes
+from ilo_pl.io.folder import RunFolder
+from ilo_pl.io.images import to_bytes
 from ilo_pl.operators import Mask
+from ilo_pl.runs.writer import ResultWriter
 from tests.conftest import IDS, images
 from tests.oracle import published_loop
 
@@ -270,7 +271,7 @@ def test_equals_the_published_loop(
         )
     )
     ours = images(fit(make_task(schedule, batch_size=4)))
-    start = rng.normal((4, 16), 0, IDS, "latents")
+    start = seeding.normal((4, 16), 0, IDS, "latents")
     for i in range(4):
         one = mask.select([i])
         expected = published_loop(

@@ -24,17 +24,18 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ilo_pl import ILOInversion, InverseTask, Schedule, Stage, TinyGenerator, cli, data
+from ilo_pl import ILOInversion, InverseTask, Schedule, Stage, TinyGenerator, cli
 from ilo_pl.callbacks.checkpoint import Checkpointing
+from ilo_pl.callbacks.checkpoint_io import SafeCheckpointIO
 from ilo_pl.callbacks.events import EventLog
-from ilo_pl.checkpointing import SafeCheckpointIO
-from ilo_pl.config import load_config
+from ilo_pl.config.compose import load_config
+from ilo_pl.config.trainer import TrainerConfig
 from ilo_pl.errors import ConfigurationError, InputError, Stopped, TrainerError
-from ilo_pl.io import image_size, load_image, to_bytes
-from ilo_pl.runner import run
-from ilo_pl.stage import ILOStage
-from ilo_pl.trainer_specs import TrainerConfig
-from ilo_pl.trainers import device_count
+from ilo_pl.inversion.stage import ILOStage
+from ilo_pl.io.images import image_size, load_image, to_bytes
+from ilo_pl.runs import sources
+from ilo_pl.runs.run import run
+from ilo_pl.runs.trainer import device_count
 from tests.conftest import IDS, images
 
 Fit = Callable[..., ILOInversion]
@@ -115,11 +116,11 @@ def test_a_big_folder_is_checked_by_headers(
         read.append(path.stem)
         return load_image(path)
 
-    monkeypatch.setattr(data, "load_image", counted)
+    monkeypatch.setattr(sources, "load_image", counted)
     config = load_config(keys(folder, tmp_path / "out"))
     files = {name: folder / f"{name}.png" for name in NAMES}
     maker = config.operator.maker((3, 32, 32), 0)
-    source = data.ImageFolder(files, maker, (3, 32, 32), 0, noise=config.noise)
+    source = sources.ImageFolder(files, maker, (3, 32, 32), 0, noise=config.noise)
     assert source.check().keys() == {"a"}
     assert read == ["b"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from ilo_pl import Radii, Reencode, Schedule, Sphere, Stage, TinyGenerator
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.rates import ramp
+from ilo_pl.inversion.lr_schedules import ramp
 
 
 def test_ramp_takes_the_published_values() -> None:

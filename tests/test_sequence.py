@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ilo_pl import ILOInversion, InverseTask, Mask, Schedule, Stage, TinyGenerator
-from ilo_pl.columns import following
-from ilo_pl.config import choices, load_config
+from ilo_pl.config.choices import choices
+from ilo_pl.config.compose import load_config
+from ilo_pl.config.method import following
 from ilo_pl.errors import ConfigurationError, InputError, OutputError
-from ilo_pl.io import load_image, to_bytes
-from ilo_pl.point import Point, carry, render
-from ilo_pl.runner import run
-from ilo_pl.schedule import Radii
-from ilo_pl.video import frame_rate, read_frames, write_video
+from ilo_pl.generators.point import Point, carry, render
+from ilo_pl.inversion.schedule import Radii
+from ilo_pl.io.images import load_image, to_bytes
+from ilo_pl.io.video import frame_rate, read_frames, write_video
+from ilo_pl.runs.run import run
 
 Fit = Callable[..., ILOInversion]
 FRAMES = 4

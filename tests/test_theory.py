@@ -18,14 +18,15 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ilo_pl import TinyGenerator, theory
-from ilo_pl.config import load_config
+from ilo_pl import TinyGenerator
+from ilo_pl.config.compose import load_config
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators import Split, SplitGenerator, State
 from ilo_pl.operators import DenseGaussian, PartialCirculant
+from ilo_pl.paper import bounds
 from tests.conftest import command
 
-SETTING = theory.Setting(
+SETTING = bounds.Setting(
     k=10, p=1000, lipschitz1=2.0, lipschitz2=3.0, r1=5.0, delta=0.5, K=12.0, gamma=0.5
 )
 
@@ -63,14 +64,14 @@ class Linear(SplitGenerator):
 
 
 def test_the_cover_of_the_extended_range_by_hand() -> None:
-    within, dilation = theory.ilo_log_cover(SETTING)
+    within, dilation = bounds.ilo_log_cover(SETTING)
     assert within == pytest.approx(10 * math.log(1 + 4 * 2 * 3 * 5 / 0.5))
     # r2 = delta / K, covered at delta / (2 L2): (2 L2 / K)^2 = 0.25, so that one draw is enough.
     assert dilation == pytest.approx(math.log(2001))
-    wide = theory.ilo_log_cover(replace(SETTING, K=0.601))[1]
+    wide = bounds.ilo_log_cover(replace(SETTING, K=0.601))[1]
     assert wide == pytest.approx(100 * math.log(2001))
     # A ball as wide as this is covered with fewer as a part of the l2 ball.
-    widest = theory.ilo_log_cover(replace(SETTING, K=0.01))[1]
+    widest = bounds.ilo_log_cover(replace(SETTING, K=0.01))[1]
     assert widest == pytest.approx(1000 * math.log(1 + 2 * 50 / (0.5 / 6)))
 
 
@@ -79,29 +80,29 @@ def test_bounds_grow_with_the_set_and_shrink_with_the_accuracy(
     ball: float, more: float, p: int
 ) -> None:
     setting = replace(SETTING, K=ball, p=p)
-    cover = sum(theory.ilo_log_cover(setting))
-    assert cover > theory.csgm_log_cover(setting)
+    cover = sum(bounds.ilo_log_cover(setting))
+    assert cover > bounds.csgm_log_cover(setting)
     for name in ("k", "p", "lipschitz1", "lipschitz2", "r1"):
         value = getattr(setting, name) * more
         larger = replace(setting, **{name: int(value) if name in "kp" else value})
-        assert sum(theory.ilo_log_cover(larger)) >= cover * (1 - 1e-12)
+        assert sum(bounds.ilo_log_cover(larger)) >= cover * (1 - 1e-12)
     for name in ("K", "delta"):
         coarser = replace(setting, **{name: getattr(setting, name) * more})
-        assert sum(theory.ilo_log_cover(coarser)) <= cover * (1 + 1e-12)
+        assert sum(bounds.ilo_log_cover(coarser)) <= cover * (1 + 1e-12)
 
 
 def test_a_small_ball_costs_about_what_csgm_needs_and_a_large_one_more_than_the_layer() -> None:
     """Remarks 2 and 3: ILO lies between the two."""
-    csgm, layer = theory.csgm_log_cover(SETTING), theory.layer_log_cover(SETTING)
-    tight = sum(theory.ilo_log_cover(replace(SETTING, K=1e6)))
-    loose = sum(theory.ilo_log_cover(replace(SETTING, K=1e-2)))
+    csgm, layer = bounds.csgm_log_cover(SETTING), bounds.layer_log_cover(SETTING)
+    tight = sum(bounds.ilo_log_cover(replace(SETTING, K=1e6)))
+    loose = sum(bounds.ilo_log_cover(replace(SETTING, K=1e-2)))
     assert csgm < tight < csgm + 10 * math.log(2) + math.log(2001) + 1e-9
     assert loose > layer > tight
 
 
 def test_measurements_and_error_are_the_stated_formulas() -> None:
-    assert theory.measurements_needed(7.0, 0.75, constant=2.0) == pytest.approx(2 * 7 * 16)
-    assert theory.error_bound(1.0, 0.25, 0.1, 0.4, 0.5) == pytest.approx(9 + 2 * (0.5 + 0.1 + 0.4))
+    assert bounds.measurements_needed(7.0, 0.75, constant=2.0) == pytest.approx(2 * 7 * 16)
+    assert bounds.error_bound(1.0, 0.25, 0.1, 0.4, 0.5) == pytest.approx(9 + 2 * (0.5 + 0.1 + 0.4))
 
 
 def test_maureys_cover_covers() -> None:
@@ -118,7 +119,7 @@ def test_maureys_cover_covers() -> None:
 def test_gaussian_matrices_stretch_by_a_chi_distribution() -> None:
     images = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     found = [
-        theory.stretch(DenseGaussian((3, 8, 8), 30, seed), images, [10, 30])[:, 0]
+        bounds.stretch(DenseGaussian((3, 8, 8), 30, seed), images, [10, 30])[:, 0]
         for seed in range(400)
     ]
     for m, ratios in zip((10, 30), torch.stack(found, 1), strict=True):
@@ -129,8 +130,8 @@ def test_gaussian_matrices_stretch_by_a_chi_distribution() -> None:
 def test_the_first_rows_of_a_circulant_matrix_are_the_smaller_matrix() -> None:
     images = torch.randn((4, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     large, small = (PartialCirculant((3, 8, 8), m, seed=1) for m in (150, 40))
-    nested = theory.stretch(large, images, [40, 150])[0]
-    torch.testing.assert_close(nested, theory.stretch(small, images, [40])[0])
+    nested = bounds.stretch(large, images, [40, 150])[0]
+    torch.testing.assert_close(nested, bounds.stretch(small, images, [40])[0])
 
 
 def test_stretches_of_a_linear_range_lie_between_the_singular_values() -> None:
@@ -138,7 +139,7 @@ def test_stretches_of_a_linear_range_lie_between_the_singular_values() -> None:
     for k, points in ((1, 4), (3, 60)):
         toy = Linear(k, 20)
         matrix = DenseGaussian((3, 8, 8), 12, seed=3)
-        found = theory.stretch(matrix, theory.extended_range(toy, 1, 0.0, points, seed=0), [12])[0]
+        found = bounds.stretch(matrix, bounds.extended_range(toy, 1, 0.0, points, seed=0), [12])[0]
         product = (matrix.matrix @ (toy.second @ toy.first / 6)).double().numpy()
         values = np.linalg.svd(product, compute_uv=False)
         assert values.min() * (1 - 1e-4) <= float(found.min()) <= values.min() * 1.05
@@ -150,13 +151,13 @@ def test_points_of_the_extended_range_are_as_far_as_their_radius() -> None:
     toy, p, r2 = Linear(4, 50), 50, 0.2 * 50
 
     def distances(nonzeros: int | None) -> Tensor:
-        moved = theory.extended_range(toy, 1, 0.2, 6, 0, nonzeros) - inside
+        moved = bounds.extended_range(toy, 1, 0.2, 6, 0, nonzeros) - inside
         hidden = moved.flatten(1) @ toy.second / 9
         torch.testing.assert_close(hidden.abs().sum(1), torch.full((6,), r2))
         return moved.flatten(1).norm(dim=1)
 
-    inside = theory.extended_range(toy, 1, 0.0, 6, seed=0)
-    latents = theory.rng.normal((4,), 0, [str(i) for i in range(6)], "theory latents")
+    inside = bounds.extended_range(toy, 1, 0.0, 6, seed=0)
+    latents = bounds.seeding.normal((4,), 0, [str(i) for i in range(6)], "theory latents")
     torch.testing.assert_close(inside.flatten(1).norm(dim=1), 6 * latents.norm(dim=1))
     vertex, sparse, dense = distances(1), distances(5), distances(None)
     torch.testing.assert_close(vertex, torch.full((6,), 3 * r2))
@@ -165,10 +166,10 @@ def test_points_of_the_extended_range_are_as_far_as_their_radius() -> None:
 
 
 def test_the_extended_range_of_a_split_state_of_two_tensors(tiny: TinyGenerator) -> None:
-    latents = theory.rng.normal((1, 16), 0, ["0", "1", "2"], "theory latents")
-    inside = theory.extended_range(tiny, 2, 0.0, 3, seed=0)
+    latents = bounds.seeding.normal((1, 16), 0, ["0", "1", "2"], "theory latents")
+    inside = bounds.extended_range(tiny, 2, 0.0, 3, seed=0)
     torch.testing.assert_close(inside, tiny(latents, "z"))
-    outside = theory.extended_range(tiny, 2, 0.05, 3, seed=0)
+    outside = bounds.extended_range(tiny, 2, 0.05, 3, seed=0)
     assert 0 < float((outside - inside).abs().mean()) < 0.5
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from ilo_pl.checkpointing import StopSignals
+from ilo_pl.callbacks.signals import StopSignals
 from ilo_pl.errors import OutputError, Stopped
 
 

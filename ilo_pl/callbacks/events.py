@@ -6,18 +6,15 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 import torch
 
-from ilo_pl.callbacks.results import ResultCallback
 from ilo_pl.callbacks.stopwatch import now
-
-if TYPE_CHECKING:
-    from ilo_pl.inversion import ILOInversion
-    from ilo_pl.reconstruction import Reconstruction
-    from ilo_pl.walk import StageRecord
+from ilo_pl.inversion.hooks import ResultCallback
+from ilo_pl.inversion.module import ILOInversion
+from ilo_pl.inversion.reconstruction import Reconstruction
+from ilo_pl.inversion.walk import StageRecord
 
 
 def peak_memory(device: torch.device) -> int | None:
@@ -52,12 +49,16 @@ class EventLog(ResultCallback):
         self._since = 0.0
         self._step = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: ILOInversion) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
+        assert isinstance(pl_module, ILOInversion)
         self._since, self._step = now(pl_module.device), pl_module.step
 
-    def on_stage(self, trainer: pl.Trainer, pl_module: ILOInversion, record: StageRecord) -> None:
+    def on_stage(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, record: StageRecord
+    ) -> None:
         """Write a line for each image of the batch."""
+        assert isinstance(pl_module, ILOInversion)
         clock = now(pl_module.device)
         seconds, steps = clock - self._since, max(pl_module.step - self._step, 0)
         self._since, self._step = clock, pl_module.step
@@ -86,7 +87,7 @@ class EventLog(ResultCallback):
             logger.log_metrics({k: v for k, v in metrics.items() if v is not None}, done)  # type: ignore[misc]
 
     def on_result(
-        self, trainer: pl.Trainer, pl_module: ILOInversion, result: Reconstruction
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: Reconstruction
     ) -> None:
         """Leave the result to others."""
 

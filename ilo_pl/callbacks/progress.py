@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ilo_pl.inversion import ILOInversion
+from ilo_pl.inversion.module import ILOInversion
 
 REFRESH_SECONDS = 0.25
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from ilo_pl.callbacks.results import ResultCallback
-from ilo_pl.io import RunFolder
-from ilo_pl.tables import write_table
-
-if TYPE_CHECKING:
-    from ilo_pl.inversion import ILOInversion
-    from ilo_pl.reconstruction import Reconstruction
+from ilo_pl.inversion.hooks import ResultCallback
+from ilo_pl.inversion.module import ILOInversion
+from ilo_pl.inversion.reconstruction import Reconstruction
 
 
 def now(device: torch.device) -> float:
@@ -62,16 +57,11 @@ class Stopwatch(ResultCallback):
             self._began = now(pl_module.device)
 
     def on_result(
-        self, trainer: pl.Trainer, pl_module: ILOInversion, result: Reconstruction
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: Reconstruction
     ) -> None:
         """Stop; the images of a batch arrive together."""
+        assert isinstance(pl_module, ILOInversion)
         ids = pl_module.walk.batch.ids
         if result.id == ids[0]:
             spent = (now(pl_module.device) - self._began) / len(ids)
             self.seconds |= dict.fromkeys(ids, spent)
-
-
-def write_seconds(folder: RunFolder, seconds: Mapping[str, float]) -> None:
-    """Write ``seconds.csv``, how long each image took."""
-    rows = [{"id": image_id, "seconds": spent} for image_id, spent in seconds.items()]
-    write_table(folder, "seconds.csv", rows)

@@ -18,13 +18,13 @@ Maker = Callable[[Path | None, int], SplitGenerator]
 
 
 def _stylegan2(weights: Path | None, seed: int) -> SplitGenerator:
-    from ilo_pl.generators.stylegan2 import StyleGAN2
+    from ilo_pl.generators.stylegan2.network import StyleGAN2
 
     return StyleGAN2.pretrained(weights)
 
 
 def _biggan_deep(weights: Path | None, seed: int) -> SplitGenerator:
-    from ilo_pl.generators.biggan import BigGANDeep
+    from ilo_pl.generators.biggan.network import BigGANDeep
 
     return BigGANDeep.pretrained(weights)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ilo_pl.generators import SplitGenerator, make_generator
-from ilo_pl.specs import Spec
+from ilo_pl.spec import Spec
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 

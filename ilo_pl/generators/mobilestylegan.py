@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ilo_pl.generators.activation import SLOPE, leaky_relu
 from ilo_pl.generators.base import Split, SplitGenerator, State
 from ilo_pl.generators.latents import SPACES, LatentSpaces
-from ilo_pl.generators.weights import load_weights
+from ilo_pl.weights.load import load_weights
 
 STYLE_DIM = 512
 CHANNELS_OUT = (512, 512, 512, 512, 256, 128, 64)

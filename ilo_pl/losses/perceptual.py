@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ilo_pl.errors import ConfigurationError, WeightsError
-from ilo_pl.generators.weights import load_weights
 from ilo_pl.losses.base import LossInputs, LossTerm
 from ilo_pl.operators import ForwardOperator, Mask
+from ilo_pl.weights.load import load_weights
 
 Net = Literal["alex", "vgg"]
 VGG_FILE = "vgg16-397923af.pth"

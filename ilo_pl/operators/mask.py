@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ilo_pl import rng
+from ilo_pl import seeding
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.operators.base import LinearOperator
 
@@ -65,7 +65,7 @@ class Mask(LinearOperator):
             )
         masks = torch.zeros(len(image_ids), height * width)
         for mask, image_id in zip(masks, image_ids, strict=True):
-            order = torch.randperm(height * width, generator=rng.stream(seed, image_id, "mask"))
+            order = torch.randperm(height * width, generator=seeding.stream(seed, image_id, "mask"))
             mask[order[:count]] = 1
         return cls(masks.view(-1, 1, height, width), channels)
 

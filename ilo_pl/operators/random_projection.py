@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ilo_pl import rng
+from ilo_pl import seeding
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.operators.base import LinearOperator
 from ilo_pl.operators.spectrum import Spectrum
@@ -46,8 +46,8 @@ class PartialCirculant(LinearOperator):
         self.unknowns = math.prod(image_shape)
         _check_count(count, self.unknowns)
         self.count_measured = count
-        column = torch.randn(self.unknowns, generator=rng.stream(seed, "", "circulant"))
-        signs = torch.randint(0, 2, (self.unknowns,), generator=rng.stream(seed, "", "signs"))
+        column = torch.randn(self.unknowns, generator=seeding.stream(seed, "", "circulant"))
+        signs = torch.randint(0, 2, (self.unknowns,), generator=seeding.stream(seed, "", "signs"))
         self.register_buffer("column", column / math.sqrt(count))
         self.register_buffer("signs", signs.float() * 2 - 1)
         self._spectrum = Spectrum(torch.fft.rfft)
@@ -95,7 +95,7 @@ class DenseGaussian(LinearOperator):
                 "GiB.",
                 hint="Use the circulant operator, which needs no matrix, or fewer measurements.",
             )
-        matrix = torch.randn(count, unknowns, generator=rng.stream(seed, "", "gaussian"))
+        matrix = torch.randn(count, unknowns, generator=seeding.stream(seed, "", "gaussian"))
         self.register_buffer("matrix", matrix / math.sqrt(count))
 
     @property

@@ -12,7 +12,9 @@ from rich.console import Console
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.io import RunFolder, file_for, find_images, load_image, to_bytes
+from ilo_pl.io.find import file_for, find_images
+from ilo_pl.io.folder import RunFolder
+from ilo_pl.io.images import load_image, to_bytes
 from ilo_pl.prepare.alignment import Face, align, check_square, face_square, side
 from ilo_pl.prepare.files import Record, counted, destinations, each, read_record, write_png
 from ilo_pl.prepare.keys import AlignKeys, PasteKeys

@@ -15,7 +15,9 @@ from rich.markup import escape
 from torch import Tensor
 
 from ilo_pl.errors import InputError, OutputError
-from ilo_pl.io import RunFolder, atomic, find_images, load_image, to_picture
+from ilo_pl.io.find import find_images
+from ilo_pl.io.folder import RunFolder, atomic
+from ilo_pl.io.images import load_image, to_picture
 from ilo_pl.prepare.warp import Array
 
 RECORD_FORMAT = "ilo_pl.aligned/1"

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
+from ilo_pl.config.overrides import parse_override
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.overrides import parse_override
 from ilo_pl.prepare.masks import Box
 from ilo_pl.prepare.mixing import Direction
-from ilo_pl.specs import Number, Spec, Whole
+from ilo_pl.spec import Number, Spec, Whole
 
 MOST_PIXELS = 16384
 

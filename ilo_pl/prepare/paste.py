@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ilo_pl.io import to_bytes
+from ilo_pl.io.images import to_bytes
 from ilo_pl.prepare.alignment import square_to_photo
 from ilo_pl.prepare.warp import Array, warp
 

@@ -14,7 +14,10 @@ from rich.console import Console
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.io import RunFolder, file_for, find_images, image_size, load_image
+from ilo_pl.io.find import file_for, find_images
+from ilo_pl.io.folder import RunFolder
+from ilo_pl.io.images import image_size, load_image
+from ilo_pl.io.video import check_decoder, find_videos, frame_name, read_frames, write_video
 from ilo_pl.prepare.files import (
     Record,
     check_new,
@@ -37,7 +40,6 @@ from ilo_pl.prepare.keys import (
 )
 from ilo_pl.prepare.masks import box_mask, picture_mask, random_mask
 from ilo_pl.prepare.mixing import blend, patches, strips
-from ilo_pl.video import check_decoder, find_videos, frame_name, read_frames, write_video
 
 SIDE = 1024
 

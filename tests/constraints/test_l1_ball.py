@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ilo_pl.constraints.l1_ball import project_joint_l1_ball, project_l1_ball
+from ilo_pl.inversion.constraints import project_joint_l1_ball, project_l1_ball
 
 
 def duchi(point: np.ndarray, radius: float) -> np.ndarray:

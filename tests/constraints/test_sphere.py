@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from ilo_pl.constraints.sphere import project_sphere
+from ilo_pl.inversion.constraints import project_sphere
 
 
 def test_vectors_get_length_sqrt_dimension_and_keep_their_direction() -> None:

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from ilo_pl.errors import ConfigurationError, WeightsError
 from ilo_pl.generators import make_generator
-from ilo_pl.generators.biggan import BigGANConfig, BigGANDeep
-from ilo_pl.generators.biggan_layers import Attention, BatchNorm, SpectralConv
+from ilo_pl.generators.biggan.layers import Attention, BatchNorm, SpectralConv
+from ilo_pl.generators.biggan.network import BigGANConfig, BigGANDeep
 from ilo_pl.generators.check import check_generator
 
 SMALL = BigGANConfig(

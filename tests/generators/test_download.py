@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from ilo_pl.errors import WeightsError
-from ilo_pl.generators.download import cache_dir, fetch
-from ilo_pl.generators.weights import WeightsEntry, locate, registry
+from ilo_pl.weights.download import cache_dir, fetch
+from ilo_pl.weights.load import locate
+from ilo_pl.weights.registry import WeightsEntry, registry
 
 DATA = bytes(range(256)) * 40
 

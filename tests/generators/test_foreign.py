@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ilo_pl.errors import WeightsError
 from ilo_pl.generators import make_generator
-from ilo_pl.generators.foreign import read_checkpoint
-from ilo_pl.generators.stylegan2 import StyleGAN2
+from ilo_pl.generators.stylegan2.checkpoint import read_checkpoint
+from ilo_pl.generators.stylegan2.network import StyleGAN2
 from tests.conftest import command
 from tests.generators.foreign_files import rosinality_state, write_nvidia, write_rosinality
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ilo_pl.errors import WeightsError
 from ilo_pl.generators.latents import v_statistics, v_to_w, w_to_v
 from ilo_pl.generators.mobilestylegan import MobileStyleGAN, inverse_haar
-from ilo_pl.generators.weights import load_weights
+from ilo_pl.weights.load import load_weights
 
 STRENGTHS = [0.0049, 0.0155, 0.0039, 0.0045, 0.0026, 0.0032, 0.0767, 0.0045, 0.0033, 0.2512, 0.0004]
 STRENGTHS += [0.0841, 0.0001, 0.0007, 0.0002]

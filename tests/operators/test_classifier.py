@@ -17,19 +17,12 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ilo_pl import (
-    ILOInversion,
-    InverseTask,
-    Radii,
-    Schedule,
-    Stage,
-    TinyGenerator,
-)
-from ilo_pl.classifiers import make_classifier
+from ilo_pl import ILOInversion, InverseTask, Radii, Schedule, Stage, TinyGenerator
 from ilo_pl.errors import ConfigurationError, WeightsError
 from ilo_pl.losses import LOSSES, LossInputs, WeightedLoss
 from ilo_pl.operators import Classifier
-from ilo_pl.safe_pickle import load_tensors
+from ilo_pl.operators.classifier_models import make_classifier
+from ilo_pl.weights.pickles import load_tensors
 
 SHAPE = (3, 32, 32)
 NAMES = [f"kind {i}" for i in range(5)]

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ilo_pl.io import to_bytes
+from ilo_pl.io.images import to_bytes
 from ilo_pl.prepare.alignment import align, square_to_photo
 from ilo_pl.prepare.paste import edge_weights, hole_weights, paste
 from ilo_pl.prepare.warp import Array

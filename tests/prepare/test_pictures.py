@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ilo_pl.config import load_config
-from ilo_pl.io import LoadedImage
+from ilo_pl.config.compose import load_config
+from ilo_pl.io.images import LoadedImage
 from ilo_pl.prepare.files import Record
 from tests.prepare.conftest import Prepare
 

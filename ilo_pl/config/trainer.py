@@ -1,0 +1,44 @@
+"""What a configuration says about devices, checkpoints and loggers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ilo_pl.spec import Spec
+
+
+class TrainerConfig(Spec):
+    """What is passed to ``pytorch_lightning.Trainer``.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``mps``.
+        devices: how many on each machine, each with a process of its own; ``auto``: every GPU for which
+            ``ilo-pl invert`` has a batch of images, else 1.
+        num_nodes: how many machines.
+        precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``: bf16-mixed where the device
+            computes in it natively, else 32-true.
+        checkpoint_minutes, checkpoint_steps: time and gradient steps between checkpoints.
+    """
+
+    accelerator: str = "auto"
+    devices: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    num_nodes: Annotated[int, Field(ge=1)] = 1
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = 10
+    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+
+
+class LoggerConfig(Spec):
+    """Which Lightning logger.
+
+    Args:
+        name: its name.
+        project: how its server groups runs.
+        uri: its server.
+    """
+
+    name: Literal["csv", "tensorboard", "wandb", "mlflow", "none"] = "csv"
+    project: str = "ilo_pl"
+    uri: str | None = None

@@ -1,1 +1,0 @@
-"""Constraints as projections: where variables may go."""

@@ -1,0 +1,1 @@
+"""How good results are: scores, tables, pictures. Reads run folders, never the engine."""

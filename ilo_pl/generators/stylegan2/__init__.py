@@ -1,0 +1,1 @@
+"""StyleGAN2: the network, and the files that others keep it in."""

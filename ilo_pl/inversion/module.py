@@ -1,0 +1,297 @@
+"""Inversion as a module: ``trainer.fit(ILOInversion(task))``.
+
+One epoch is one unit, a batch of images that walks through all its stages together; one Lightning step
+is one gradient step. Every epoch has the same number of steps, which is what makes a run resumable at
+any of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from ilo_pl.errors import TrainerError
+from ilo_pl.inversion.allocator import keep_freed_memory
+from ilo_pl.inversion.compilation import CompileMode, Synthesizer
+from ilo_pl.inversion.hooks import ResultCallback
+from ilo_pl.inversion.reconstruction import Reconstruction, reconstructions
+from ilo_pl.inversion.schedule import Phase
+from ilo_pl.inversion.stage import Engine, SearchStage
+from ilo_pl.inversion.stage_switch import Staged, StageSwitch
+from ilo_pl.inversion.step_loader import StepLoader
+from ilo_pl.inversion.strategy import ILOStrategy
+from ilo_pl.inversion.task import InverseTask
+from ilo_pl.inversion.walk import Walk
+
+
+class ILOInversion(pl.LightningModule, Staged):
+    """Invert a generator: solve an inverse problem by searching the generator's inputs.
+
+    Brings its own data and the :class:`~ilo_pl.callbacks.StageSwitch` callback; the fit ends by itself.
+
+    Args:
+        task: the inverse problem.
+        compile: compile the expensive end of the generator: ``True``, ``False``, ``"max-autotune"``
+            (tuned kernels and, on CUDA, graphs; slow to compile), or ``"auto"``, which compiles when
+            the schedule is long enough to repay it.
+        keep_results: keep every :class:`Reconstruction` in :attr:`results`, and in checkpoints. Switch
+            it off for long runs whose results a :class:`~ilo_pl.inversion.hooks.ResultCallback` takes away.
+
+    Attributes:
+        units: the batches of images to invert, as indices of the task's images, one after the other. Set
+            it to choose some; otherwise they are this process's share of the task's.
+        results: reconstructions by image id, of this process.
+        unit: which of the units is being run.
+        step: gradient steps that it has had.
+        updating: whether the state is between two that a search can go on from.
+        origin: gradient steps before the first unit, when loggers are to count from there.
+        stage: the stage being run, a LightningModule whose parameters are the variables.
+    """
+
+    stage: SearchStage
+
+    def __init__(
+        self,
+        task: InverseTask,
+        *,
+        compile: CompileMode = "auto",
+        keep_results: bool = True,
+    ) -> None:
+        super().__init__()
+        self.task = task
+        self.keep_results = keep_results
+        self.results: dict[str, Reconstruction] = {}
+        self.units: tuple[tuple[int, ...], ...] | None = None
+        self.unit = 0
+        self.step = 0
+        self.updating = False
+        self.origin: int | None = None
+        self._share: tuple[tuple[int, ...], ...] = ()
+        self._synthesizer = Synthesizer(task, compile)
+        self._walk: Walk | None = None
+
+    # ---- what Lightning asks for -------------------------------------------------------------------
+
+    @property
+    def trainer(self) -> pl.Trainer:
+        """The Trainer this module is attached to."""
+        return super().trainer
+
+    @trainer.setter
+    def trainer(self, trainer: pl.Trainer | None) -> None:
+        # Lightning would resolve an unset max_epochs to 1000 with a warning before any hook runs;
+        # StageSwitch sets the true number.
+        if trainer is not None and trainer.fit_loop.max_epochs is None:
+            trainer.fit_loop.max_epochs = -1
+        pl.LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Bring the stage switch, and refuse strategies that average what must not be averaged."""
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, (SingleDeviceStrategy, ILOStrategy)):
+            raise TrainerError(
+                f"{type(strategy).__name__} would average gradients of different images, or divide the "
+                "variables of one.",
+                hint='Pass strategy="ilo": each process inverts images of its own. Or pass devices=1.',
+            )
+        own = any(isinstance(c, StageSwitch) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [] if own else [StageSwitch()]
+
+    def configure_model(self) -> None:
+        """Begin with the first unit; a checkpoint, if any, is loaded after this."""
+        device = self.trainer.strategy.root_device
+        self.task.generator.to(device)
+        if device.type == "cpu" and self._synthesizer.enabled:
+            keep_freed_memory()
+        self.results = {}
+        self._share = self.units if self.units is not None else self._dealt()
+        self._begin(unit=0)
+
+    def _dealt(self) -> tuple[tuple[int, ...], ...]:
+        """Return this process's share of the task's units, whose composition all processes agree on."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ILOStrategy):
+            return self.task.units[strategy.global_rank :: strategy.world_size]
+        return self.task.units
+
+    @property
+    def count(self) -> int:
+        """How many units this fit has."""
+        return len(self._share)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the current stage's optimiser and learning-rate schedule."""
+        return self.walk.stage.configure_optimizers()
+
+    def train_dataloader(self) -> StepLoader:
+        """Return the numbers of an epoch's steps."""
+        return StepLoader(self.task.schedule.total_steps, lambda: self.step)
+
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        """Return the loss of one step: the sum over images of the current stage's loss."""
+        assert batch == batch_idx == self.step, (batch, batch_idx, self.step)
+        loss: Tensor = self.walk.stage.training_step(batch, self.step)
+        size = len(self.walk.batch.ids)
+        self.log("loss", loss.detach() / size, batch_size=size)
+        if self.origin is not None:
+            steps = self.origin + self.unit * self.task.schedule.total_steps + self.step
+            self.log("step", float(steps), batch_size=size)
+        return loss
+
+    def on_after_backward(self) -> None:
+        """Keep what is not finite in one image away from the others, then begin the update."""
+        self.walk.stage.guard.isolate(self.walk.stage.parameters())
+        self.updating = True
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take a step, then put every variable back into its ball or onto its sphere."""
+        stage = self.walk.stage
+        before = stage.variables()
+        super().optimizer_step(*args, **kwargs)
+        stage.settle(before)
+        self.step += 1
+        self.updating = False
+
+    # ---- the walk ----------------------------------------------------------------------------------
+
+    @property
+    def walk(self) -> Walk:
+        """The current unit's walk through the phases."""
+        assert self._walk is not None, "the module is not attached to a fit"
+        return self._walk
+
+    @property
+    def phase(self) -> Phase:
+        """The phase being run."""
+        return self.walk.phases[self.walk.phase]
+
+    @property
+    def switch_is_due(self) -> bool:
+        """Whether the phase being run has had all its steps."""
+        return self.step >= sum(p.steps for p in self.walk.phases[: self.walk.phase + 1])
+
+    def switch(self) -> bool:
+        """End the phase; begin the next one, or the first of the next unit.
+
+        Returns:
+            Whether there is anything left to run.
+        """
+        # What fails in here cannot be gone on from; the last checkpoint can.
+        self.updating = True
+        ended = self.phase
+        more = self._advance()
+        if ended.kind == "reencode":
+            self._log_reencoding(ended)
+        if not more:
+            self._emit()
+            if self.unit + 1 == self.count:
+                self.unit += 1
+                self.step = 0
+                self.updating = False
+                return False
+            self._begin(self.unit + 1)
+        self.stage = self.walk.stage
+        self.updating = False
+        return True
+
+    def _advance(self) -> bool:
+        """End the phase; tell of the solves that ended with it."""
+        seen = len(self.walk.records)
+        more = self.walk.advance()
+        for record in self.walk.records[seen:]:
+            for callback in self._result_callbacks():
+                callback.on_stage(self.trainer, self, record)
+        return more
+
+    def _result_callbacks(self) -> list[ResultCallback]:
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return [c for c in callbacks if isinstance(c, ResultCallback)]
+
+    def _log_reencoding(self, ended: Phase) -> None:
+        """Log what a re-encoding cost, on average over the images."""
+        place = (ended.stage, ended.round)
+        cost = next(r.reencoding for r in self.walk.records if (r.stage, r.round) == place)
+        assert cost is not None
+        for logger in self.trainer.loggers:
+            metrics = {f"reencoding_rms/stage{ended.stage}": float(cost.mean())}
+            logger.log_metrics(metrics, self.trainer.global_step)
+
+    def _begin(self, unit: int) -> None:
+        self.unit = unit
+        self.step = 0
+        self._walk = self._new_walk(unit)
+        while self.switch_is_due:  # a first stage without steps
+            self._advance()
+        self.stage = self.walk.stage
+
+    def _new_walk(self, unit: int) -> Walk:
+        device = self.trainer.strategy.root_device
+        engine = Engine(self.task.generator, self.task.schedule.latent_space, self._synthesizer)
+        # A process without a share still has a module, for Lightning to look at.
+        units = self._share or self.task.units[:1]
+        return Walk(self.task, self.task.source.load(units[unit]).to(device), engine)
+
+    def _emit(self) -> None:
+        """Hand out the reconstructions of the unit that has just ended."""
+        for result in reconstructions(self.walk):
+            if self.keep_results:
+                self.results[result.id] = result
+            for callback in self._result_callbacks():
+                callback.on_result(self.trainer, self, result)
+
+    # ---- checkpoints -------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the position, the walk and the results that are kept to a checkpoint."""
+        checkpoint["ilo"] = {
+            "units": self._share,
+            "unit": self.unit,
+            "step": self.step,
+            "walk": self.walk.state(),
+            "results": [result.pack() for result in self.results.values()],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rebuild the stage that was running, so that Lightning finds parameters of its shapes."""
+        saved = checkpoint["ilo"]
+        if tuple(map(tuple, saved["units"])) != self._share:
+            raise TrainerError(
+                "The checkpoint is of other batches of images than this process has.",
+                hint="Resume with the same images, batch size and number of processes; a run folder "
+                "(ilo-pl invert ... resume=true) can be resumed with any number of processes.",
+            )
+        self.unit, self.step = saved["unit"], saved["step"]
+        restored = [Reconstruction.unpack(packed) for packed in saved["results"]]
+        self.results = {result.id: result for result in restored}
+        # A finished run's checkpoint holds the last unit's last stage.
+        self._walk = self._new_walk(min(self.unit, max(self.count - 1, 0)))
+        prefix = "stage."
+        tensors = {
+            name.removeprefix(prefix): value
+            for name, value in checkpoint["state_dict"].items()
+            if name.startswith(prefix)
+        }
+        self.walk.restore(saved["walk"], tensors)
+        self.stage = self.walk.stage
+        if self.step > 0:
+            self._align_progress(checkpoint["loops"]["fit_loop"])
+
+    def _align_progress(self, loop: dict[str, Any]) -> None:
+        """Put Lightning's progress where the module's is, in the middle of a unit.
+
+        A Trainer that stops by ``max_steps`` closes the epoch it is in; a checkpoint saved after that
+        would resume behind the unit that is not finished.
+        """
+        if loop["epoch_progress"]["current"]["processed"] == self.unit:
+            return
+        after, before = self.unit + 1, self.unit
+        loop["epoch_progress"]["current"].update(
+            ready=after, started=after, processed=before, completed=before
+        )
+        batches = loop["epoch_loop.batch_progress"]
+        batches["current"] = dict.fromkeys(batches["current"], self.step)
+        batches["is_last_batch"] = False

@@ -1,0 +1,112 @@
+"""How well images explain measurements, under a stage's losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ilo_pl import seeding
+from ilo_pl.errors import ConfigurationError
+from ilo_pl.inversion.source import Batch
+from ilo_pl.losses import LOSSES, LossInputs, WeightedLoss
+from ilo_pl.losses.fidelity import mse
+
+
+class Objective:
+    """The weighted losses of a batch of measurements.
+
+    Args:
+        batch: the measurements and their operator.
+        losses: weight of each loss term by name, with its options.
+        noise: standard deviation of stochastic noise addition, in units of the measurements.
+        validation: share of the measurements that is held out of the losses and judges instead.
+        seed: seed of the noise and of the choice of what is held out.
+
+    Raises:
+        ConfigurationError: a loss cannot judge such measurements, or they are too few to hold any out.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        losses: Mapping[str, Any],
+        *,
+        noise: float = 0.0,
+        validation: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.batch = batch
+        self.noise = noise
+        self.seed = seed
+        self.held = held_out(batch, validation, seed) if validation > 0 else None
+        self.loss = WeightedLoss(losses, LOSSES).to(batch.measurements.device)
+        self.loss.check(batch.operator)
+
+    def __call__(
+        self, image: Tensor, latents: Tensor, step: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what judges and what is descended, for each image, in float32: each ``(B,)``.
+
+        The judge is the measurement loss, or the squared error of the measurements held out.
+
+        Args:
+            image: generated images ``(B, 3, H, W)``.
+            latents: the latents still in use.
+            step: number of the step, which keys its noise; ``None`` adds none.
+        """
+        batch = self.batch
+        with torch.autocast(image.device.type, enabled=False):
+            image = image.float()
+            clean = predicted = batch.operator(image)
+            if step is not None and self.noise > 0:
+                predicted = predicted + self._noise(step)
+            given = batch.measurements
+            if self.held is not None:
+                # What is held out counts as explained, so that no loss pulls at it.
+                given = torch.where(self.held, predicted.detach(), given)
+            inputs = LossInputs(image, predicted, given, batch.operator, latents)
+            fidelity, total = self.loss(inputs)
+            if self.held is not None:
+                held = self.held
+                fidelity = mse(clean * held, batch.measurements * held, held.flatten(1).sum(1))
+        return fidelity, total
+
+    def _noise(self, step: int) -> Tensor:
+        """Draw a step's noise on the measurements; what is not observed has none."""
+        batch = self.batch
+        shape = batch.measurements.shape[1:]
+        noise = self.noise * seeding.normal(shape, self.seed, batch.ids, "noise addition", step)
+        return batch.operator.hide(noise.to(batch.measurements.device))
+
+
+def held_out(batch: Batch, share: float, seed: int) -> Tensor:
+    """Choose measurements to hold out, for each image by its id.
+
+    Of pictures whole pixels are held out, since their channels tell much of each other.
+
+    Args:
+        batch: the measurements.
+        share: which part of those that were observed, in (0, 0.5].
+        seed: seed of the choice.
+
+    Returns:
+        bool, of the measurements' shape ``(B, ...)``.
+
+    Raises:
+        ConfigurationError: an image has too few measurements for any to be held out.
+    """
+    measurements = batch.measurements
+    shape = measurements.shape[1:]
+    drawn = (1, *shape[1:]) if len(shape) == 3 else tuple(shape)
+    held = seeding.uniform(drawn, seed, batch.ids, "validation").to(measurements.device) < share
+    held = batch.operator.hide(held.expand(measurements.shape).float()).bool()
+    empty = (held.flatten(1).sum(1) == 0).nonzero().flatten().tolist()
+    if empty:
+        raise ConfigurationError(
+            f"{batch.ids[empty[0]]!r} has too few measurements to hold {share:.0%} of them out.",
+            hint="Set method.validation=0.",
+        )
+    return held

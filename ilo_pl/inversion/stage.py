@@ -1,0 +1,294 @@
+"""One search as a LightningModule: its parameters are the variables, its loss is per image."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from ilo_pl.generators.base import SplitGenerator, State
+from ilo_pl.generators.point import Point, Synthesis, mean_squared_distance, synthesise
+from ilo_pl.inversion.constraints import project_joint_l1_ball, project_sphere, spread
+from ilo_pl.inversion.lr_schedules import one_cycle_drop, ramp
+from ilo_pl.inversion.objective import Objective
+from ilo_pl.inversion.safeguard import Safeguard, known
+from ilo_pl.inversion.schedule import Stage, VariableKind
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The frozen parts that every stage of a run shares; none of them enters a checkpoint.
+
+    Args:
+        generator: the generator.
+        space: latent space of the search.
+        run: how to run the generator, if not by ``generator.run``.
+    """
+
+    generator: SplitGenerator
+    space: str
+    run: Synthesis | None = None
+
+
+class FrozenPoint(nn.Module):
+    """A point held as buffers, so that Lightning moves and saves it."""
+
+    def __init__(self, point: Point) -> None:
+        super().__init__()
+        self.split = point.split
+        # Buffer names must not hold dots.
+        self._names = {name: name.replace(".", "__") for name, _ in point.named()}
+        for name, value in point.named():
+            self.register_buffer(self._names[name], value.detach().clone())
+
+    def point(self) -> Point:
+        """Return the point; it shares memory with the buffers."""
+        return Point.from_named(self.split, {n: getattr(self, b) for n, b in self._names.items()})
+
+
+class SearchStage(pl.LightningModule, abc.ABC):
+    """Variables, their constraints, their optimiser and the best iterate of each image.
+
+    Args:
+        engine: the frozen parts.
+        spec: constraints, learning rates and free noises.
+        start: where the search starts, ``(B, ...)`` tensors.
+        centre: centre of the l1 balls; ``start`` by default.
+        steps: number of optimiser steps, for the learning-rate ramp.
+        fixed: names of the split state's tensors that are no variables.
+
+    Attributes:
+        hidden: the split state, one parameter for each of its tensors.
+        latents: ``(B, n, D)``.
+        noises: noise inputs by index.
+        best_loss: lowest objective of each image so far, ``(B,)``.
+        guard: what looks after losses and gradients that are not finite.
+    """
+
+    best_loss: Tensor
+
+    def __init__(
+        self,
+        engine: Engine,
+        spec: Stage,
+        start: Point,
+        *,
+        steps: int,
+        centre: Point | None = None,
+        fixed: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.engine = engine
+        self.spec = spec
+        self.split = start.split
+        self.steps = steps
+        scale = spec.lr_scale
+        self.hidden = nn.ParameterDict(
+            {
+                name: _parameter(value, scale.hidden > 0 and name not in fixed)
+                for name, value in start.hidden.items()
+            }
+        )
+        self.latents = _parameter(start.latents, scale.latents > 0)
+        self.noises = nn.ParameterDict(
+            {
+                str(index): _parameter(value, scale.noises > 0 and index < spec.free_noises)
+                for index, value in start.noises.items()
+            }
+        )
+        self.centre = FrozenPoint(centre if centre is not None else start)
+        self.best = FrozenPoint(start)
+        self.register_buffer("best_loss", start.latents.new_full((len(start.latents),), math.inf))
+        self.guard = Safeguard(start.latents)
+
+    @abc.abstractmethod
+    def objective(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return what selects the best iterate and what is descended, per image: each ``(B,)``.
+
+        Args:
+            step: number of the step among all of the walk; it keys what is drawn at random.
+        """
+
+    def point(self) -> Point:
+        """Return the current point; its tensors are the parameters themselves."""
+        noises = {int(index): value for index, value in self.noises.items()}
+        return Point(self.split, dict(self.hidden.items()), self.latents, noises)
+
+    def best_point(self) -> Point:
+        """Return a copy of the point of lowest objective of each image, the start if none was seen."""
+        return self.best.point().detach()
+
+    def training_step(self, batch: Any = None, batch_idx: int = 0) -> Tensor:
+        """Evaluate the current point, remember it where it is the best, return the loss to descend.
+
+        The losses of the images are summed, not averaged: an image's gradient does not depend on how
+        many others there are. An image whose loss is not finite adds nothing.
+        """
+        selector, total = self.objective(batch_idx)
+        loss = self.guard.total(selector, total)
+        self._remember(self.guard.trusted(selector.detach()))
+        return loss
+
+    def variables(self) -> dict[str, Tensor]:
+        """Return a copy of what a step may move, by name."""
+        return {n: v.detach().clone() for n, v in self.point().named() if v.requires_grad}
+
+    def settle(self, before: Mapping[str, Tensor]) -> None:
+        """End a step from the :meth:`variables` before it: undo faults, then obey the constraints."""
+        self.guard.settle(dict(self.point().named()), before, dict(self.best.point().named()))
+        self.project()
+
+    @torch.no_grad()
+    def _remember(self, loss: Tensor) -> None:
+        better = loss < self.best_loss
+        self.best_loss.copy_(torch.where(better, loss, self.best_loss))
+        all_better = known(better)
+        best = dict(self.best.point().named())
+        for name, value in self.point().named():
+            kept = best[name]
+            kept.copy_(value if all_better else torch.where(spread(better, value), value, kept))
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Move every variable to the nearest point that its constraint allows."""
+        values, centres = dict(self.point().named()), dict(self.centre.point().named())
+        noises = [name for name in values if name.startswith("noises.")]
+        if self.spec.sphere.latents:
+            self.latents.copy_(project_sphere(self.latents, 1))
+        if self.spec.sphere.noises:
+            for name in noises:
+                values[name].copy_(project_sphere(values[name], 3))
+        kinds: dict[VariableKind, list[str]] = {
+            "hidden": [name for name in values if name.startswith("hidden.")],
+            "latents": ["latents"],
+            "noises": noises,
+        }
+        for kind, names in kinds.items():
+            self._project_ball(kind, [values[n] for n in names], [centres[n] for n in names])
+
+    def _project_ball(
+        self, kind: VariableKind, points: Sequence[Tensor], centres: Sequence[Tensor]
+    ) -> None:
+        radius = self.spec.radii.absolute(kind, sum(p[0].numel() for p in points))
+        if radius is None or not points:
+            return
+        for point, projected in zip(
+            points, project_joint_l1_ball(points, centres, radius), strict=True
+        ):
+            if projected is not point:
+                point.copy_(projected)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return Adam with one group for each kind of variable, and the published ramp."""
+        groups = [
+            (list(self.hidden.values()), self.spec.lr_scale.hidden),
+            ([self.latents], self.spec.lr_scale.latents),
+            (list(self.noises.values()), self.spec.lr_scale.noises),
+        ]
+        optimizer = torch.optim.Adam(
+            [
+                {"params": free, "lr": self.spec.lr * scale}
+                for parameters, scale in groups
+                if (free := [p for p in parameters if p.requires_grad])
+            ]
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _lr_factor(self, step: int) -> float:
+        progress = step / max(self.steps, 1)
+        if self.spec.lr_schedule == "one_cycle_drop":
+            return one_cycle_drop(progress)
+        return ramp(progress, self.spec.ramp_up, self.spec.ramp_down)
+
+
+class ILOStage(SearchStage):
+    """Explain the measurements: descend the weighted losses over the variables of one split.
+
+    Args:
+        engine: the frozen parts.
+        spec: the stage.
+        start: where the search starts.
+        objective: how well images explain the measurements.
+        centre: centre of the l1 balls; ``start`` by default.
+        fixed: names of the split state's tensors that are no variables.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        spec: Stage,
+        start: Point,
+        objective: Objective,
+        centre: Point | None = None,
+        fixed: Sequence[str] = (),
+    ) -> None:
+        super().__init__(engine, spec, start, steps=spec.steps, centre=centre, fixed=fixed)
+        # Not a submodule: operators and losses are rebuilt on resume, not saved.
+        self._objective = objective
+
+    def forward(self) -> Tensor:
+        """Return the current images ``(B, 3, H, W)``."""
+        state = synthesise(
+            self.engine.generator, self.point(), self.engine.space, run=self.engine.run
+        )
+        return state["image"]
+
+    def objective(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the measurement loss and the total loss of each image."""
+        return self._objective(self(), self.latents, step)
+
+
+class ReencodeStage(SearchStage):
+    """Fit G1's inputs to a split state: line 5 of Algorithm 1, z' = argmin ||G1(z) - hidden||.
+
+    For a split behind another stage's, G1 starts at that stage's split, within that stage's balls: the
+    range is that stage's extended range.
+
+    Args:
+        engine: the frozen parts.
+        spec: the stage before, whose constraints hold for the inputs, at the re-encoding's rate.
+        start: where its solution is.
+        centre: centre of its balls.
+        target: the split state to fit.
+        target_split: the split it lives at.
+        steps: number of optimiser steps.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        spec: Stage,
+        start: Point,
+        centre: Point,
+        target: Mapping[str, Tensor],
+        target_split: int,
+        *,
+        steps: int,
+    ) -> None:
+        super().__init__(engine, spec, start, steps=steps, centre=centre)
+        self.target_split = target_split
+        self._target = {name: value.detach() for name, value in target.items()}
+
+    def encoded(self, point: Point) -> State:
+        """Return G1's split state at the target's split."""
+        return synthesise(self.engine.generator, point, self.engine.space, self.target_split)
+
+    def objective(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the mean squared distance to the target of each image, twice."""
+        distance = mean_squared_distance(self.encoded(self.point()), self._target)
+        return distance, distance
+
+
+def _parameter(value: Tensor, free: bool) -> nn.Parameter:
+    return nn.Parameter(value.detach().clone(), requires_grad=free)

@@ -1,0 +1,119 @@
+"""An inverse problem, checked before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from ilo_pl.errors import ConfigurationError, InputError
+from ilo_pl.generators.base import SplitGenerator
+from ilo_pl.generators.point import Point
+from ilo_pl.inversion.schedule import Schedule, Stage
+from ilo_pl.inversion.source import InMemory, MeasurementSource
+from ilo_pl.io.images import GREY_LEVELS
+from ilo_pl.losses import LOSSES, WeightedLoss
+from ilo_pl.operators.base import ForwardOperator
+
+Start = Callable[[Sequence[str]], Point]
+
+
+class InverseTask:
+    """Measurements y = A(x) of images x that a generator is to explain.
+
+    Ground truth has no place here: nothing in the engine can look at it.
+
+    Args:
+        generator: the frozen generator. Its weights are taken out of differentiation.
+        operator: the forward operator A, or ``None`` when ``measurements`` is a source.
+        measurements: ``(B, *operator.measurement_shape)``, or a :class:`MeasurementSource`.
+        schedule: what to search, for how long and how far.
+        ids: ids of the images; results are named by them and random numbers keyed by them.
+        seed: seed of every random draw.
+        batch_size: how many images are inverted at a time.
+        start: returns where the search of some images begins, given their ids: a point with a batch of
+            as many, at the first stage's split or before it, in the schedule's latent space. By default
+            the search begins from a latent, as the schedule's ``init`` says.
+        noise_sigma: standard deviation of the measurements' Gaussian noise, in their units (on
+            [-1, 1] for pictures), for stages that use it.
+
+    Raises:
+        InputError: measurements, operator and generator do not fit each other.
+        ConfigurationError: the schedule asks for what the generator does not have.
+    """
+
+    def __init__(  # noqa: PLR0913  # each names a part of the problem
+        self,
+        generator: SplitGenerator,
+        operator: ForwardOperator | None,
+        measurements: Tensor | MeasurementSource,
+        *,
+        schedule: Schedule,
+        ids: Sequence[str] | None = None,
+        seed: int = 0,
+        batch_size: int = 1,
+        start: Start | None = None,
+        noise_sigma: float = 0.0,
+    ) -> None:
+        schedule = schedule.resolve(generator, started=start is not None)
+        if batch_size < 1:
+            raise ConfigurationError(f"batch_size = {batch_size}; it must be at least 1.")
+        if not 0 <= noise_sigma < math.inf:
+            raise ConfigurationError(
+                f"noise_sigma = {noise_sigma}; a standard deviation is a finite number from 0 on."
+            )
+        if isinstance(measurements, MeasurementSource):
+            self.source = measurements
+        else:
+            if operator is None:
+                raise ConfigurationError("Measurements given as a tensor need their operator.")
+            if operator.image_shape != generator.image_shape:
+                raise InputError(
+                    f"{type(operator).__name__} measures images of shape {operator.image_shape}; "
+                    f"{type(generator).__name__} makes {generator.image_shape}."
+                )
+            self.source = InMemory(operator, measurements, ids)
+        generator.freeze()
+        self.generator = generator
+        self.schedule = schedule
+        self.seed = seed
+        self.batch_size = batch_size
+        self.start = start
+        self.noise_sigma = noise_sigma
+        self._check_losses()
+
+    def _check_losses(self) -> None:
+        """Refuse losses that cannot judge these measurements, and noise of unknown size."""
+        operator = self._first_operator()
+        for index, stage in enumerate(self.schedule.stages):
+            WeightedLoss(stage.losses, LOSSES).check(operator)
+            if stage.sna == "measured" and self.noise_sigma == 0:
+                raise ConfigurationError(
+                    f"Stage {index + 1} adds noise as strong as the measurements' (sna = 'measured'), "
+                    "and their noise is not known.",
+                    hint="Name it (the noise of the task), give sna a number, or set sna=0.",
+                )
+
+    def _first_operator(self) -> ForwardOperator:
+        """Return the operator of the first image that can be used; others are reported when they are due."""
+        first: InputError | None = None
+        for index in range(len(self.source.ids)):
+            try:
+                return self.source.load([index]).operator
+            except InputError as error:
+                first = first or error
+        assert first is not None
+        raise first
+
+    def noise_of(self, stage: Stage) -> float:
+        """Return the standard deviation of a stage's noise addition, in units of measurements."""
+        return self.noise_sigma if stage.sna == "measured" else stage.sna / GREY_LEVELS
+
+    @property
+    def units(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of the images of each unit: the batches that go through all stages together."""
+        indices = range(len(self.source.ids))
+        return tuple(
+            tuple(indices[i : i + self.batch_size]) for i in range(0, len(indices), self.batch_size)
+        )

@@ -1,0 +1,1 @@
+"""Files in and out: images, run folders, tables, videos, measurements."""

@@ -1,0 +1,1 @@
+"""The figures and bounds of the paper, and the demo."""

@@ -1,0 +1,295 @@
+"""What an experiment sweeps: its file, typed, and the settings that it unrolls into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from omegaconf import OmegaConf
+from pydantic import Field
+
+from ilo_pl.config.choices import choices, config_dir
+from ilo_pl.config.compose import load_config
+from ilo_pl.config.overrides import override_texts, parse_override, value_text
+from ilo_pl.config.run import RunConfig
+from ilo_pl.errors import ConfigurationError, unknown
+from ilo_pl.io.folder import RunFolder
+from ilo_pl.paper.figures import Panel
+from ilo_pl.spec import Number, Spec, Whole
+
+Keys = dict[str, Any]
+Level = Whole | Number
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+# What an experiment chooses itself, and what it reads before the runs do.
+CHOSEN = ("task", "method", "operator", "reference", "simulate", "save_measurements")
+READ = ("input", "output", "images", "methods", "levels")
+
+
+class Variant(Spec):
+    """A line of the figure: a method, with other values for some keys.
+
+    Args:
+        method: a file of ``configs/method``.
+        label: what the legend calls it; its name by default.
+        keys: run keys that it sets.
+    """
+
+    method: str
+    label: str | None = None
+    keys: Keys = Field(default_factory=dict)
+
+
+class Axis(Spec):
+    """What is swept: a run key and its values."""
+
+    key: str
+    values: Annotated[tuple[Level, ...], Field(min_length=1)]
+
+
+class Quick(Spec):
+    """What the small version changes.
+
+    Args:
+        levels: instead of the axis' values.
+        images: how many, the first ones.
+        keys: run keys that it sets.
+        methods: those that it runs, each with run keys.
+    """
+
+    levels: tuple[Level, ...] = ()
+    images: Annotated[Whole, Field(ge=1)] = 2
+    keys: Keys = Field(default_factory=dict)
+    methods: Annotated[dict[Name, Keys], Field(min_length=1)]
+
+
+class Experiment(Spec):
+    """A file of ``configs/experiment``.
+
+    Args:
+        title: above the figure.
+        task: a file of ``configs/task``.
+        input: whether it measures images.
+        keys: run keys for all methods.
+        axis: what is swept; null: nothing.
+        methods: the lines, by name.
+        panels: what the figure shows.
+        grid: level of the pictures in ``grid.png``; with one method, all levels are shown.
+        trace: steps between two looks at the search (``trace.csv``); 0: none.
+        quick: the small version.
+    """
+
+    title: str
+    task: str
+    input: bool = True
+    keys: Keys = Field(default_factory=dict)
+    axis: Axis | None = None
+    methods: Annotated[dict[Name, Variant], Field(min_length=1)]
+    panels: Annotated[tuple[Panel, ...], Field(min_length=1)]
+    grid: Level | None = None
+    trace: Annotated[Whole, Field(ge=0)] = 0
+    quick: Quick
+
+
+def load_experiment(name: str) -> Experiment:
+    """Read a file of ``configs/experiment``.
+
+    Raises:
+        ConfigurationError: there is no such experiment, or its file cannot be used.
+    """
+    if name not in choices("experiment"):
+        raise unknown("experiment", name, choices("experiment"))
+    loaded = OmegaConf.to_container(OmegaConf.load(config_dir() / "experiment" / f"{name}.yaml"))
+    assert isinstance(loaded, dict)
+    return Experiment(**{str(key): value for key, value in loaded.items()})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run of an experiment: a method at a level (``None`` where nothing is swept)."""
+
+    method: str
+    level: int | float | None
+    config: RunConfig
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where it is run."""
+        return RunFolder(Path(self.config.output))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment with a user's choices.
+
+    Args:
+        name: the experiment.
+        spec: its file.
+        output: the folder that it writes.
+        input: the user's images; ``None`` for the default ones.
+        images: ids of those to take, or how many, or ``None`` for all.
+        labels: what the legend calls each method.
+        settings: its runs, level by level.
+    """
+
+    name: str
+    spec: Experiment
+    output: Path
+    input: Path | None
+    images: tuple[str, ...] | int | None
+    labels: Mapping[str, str]
+    settings: tuple[Setting, ...]
+
+
+def make_plan(name: str, overrides: Sequence[str], quick: bool = False) -> Plan:
+    """Unroll an experiment; every configuration is composed, so that a slip is found before any run.
+
+    Args:
+        name: the experiment.
+        overrides: ``output=DIR``; ``input=``, ``images=``, ``methods=``, ``levels=`` to choose; and keys of the
+            runs.
+        quick: the small version.
+
+    Raises:
+        ConfigurationError: there is no such experiment, or a key cannot be used.
+    """
+    spec = load_experiment(name)
+    read, rest = _divide(spec, overrides)
+    if read.get("output") in (None, ""):
+        raise ConfigurationError(
+            "output must be given.", hint=f"For example: ilo-pl experiment {name} output={name}"
+        )
+    if not spec.input and {"input", "images"} & set(read):
+        raise ConfigurationError(f"{name} has no input images.", hint="samples=4 makes four.")
+    output = Path(str(read["output"]))
+    small = spec.quick if quick else None
+    variants = _variants(spec, read.get("methods"), small)
+    _check_lines(spec, variants, rest)
+    levels = _levels(spec, read.get("levels"), small)
+    common = [*override_texts({"task": spec.task, **spec.keys, **(small.keys if small else {})})]
+    # Keys of a search are for the lines that search; where there are none, they are a slip.
+    plain = _not_of_method(rest) if any(v.method != "bm3d" for v in variants.values()) else rest
+    given = {m: plain if v.method == "bm3d" else rest for m, v in variants.items()}
+    settings = [
+        Setting(m, level, _compose(spec, output, m, variant, level, common, given[m]))
+        for level in levels
+        for m, variant in variants.items()
+    ]
+    return Plan(
+        name,
+        spec,
+        output,
+        Path(str(read["input"])) if read.get("input") is not None else None,
+        _images(read["images"]) if "images" in read else (small.images if small else None),
+        {method: variant.label or method for method, variant in variants.items()},
+        tuple(settings),
+    )
+
+
+def _divide(spec: Experiment, overrides: Sequence[str]) -> tuple[Keys, list[str]]:
+    """Return the values of the keys that the experiment reads, and the overrides that are for the runs."""
+    read: Keys = {}
+    rest = []
+    for text in overrides:
+        override = parse_override(text)
+        key = override.key_or_group
+        swept = spec.axis is not None and key not in CHOSEN and _overlap(key, spec.axis.key)
+        if key in CHOSEN or swept:
+            hint = "Use levels=[...]." if swept else "Its file in configs/experiment has it."
+            raise ConfigurationError(f"The experiment chooses {key} itself.", hint=hint)
+        if key in READ:
+            read[key] = override.value()
+        else:
+            rest.append(text)
+    return read, rest
+
+
+def _variants(spec: Experiment, wanted: Any, quick: Quick | None) -> dict[str, Variant]:
+    """Return the methods to run; any method with a file can be added to those of the experiment."""
+    names = wanted if wanted is not None else (quick.methods if quick else spec.methods)
+    known = {m: Variant(method=m) for m in choices("method")} | spec.methods
+    if isinstance(names, str) or not isinstance(names, Iterable) or not names:
+        raise ConfigurationError(
+            f"methods = {names!r}; give a list, for example [csgm,ilo].", choices=known
+        )
+    found = {}
+    for name in map(str, names):
+        if name not in known:
+            raise unknown("method", name, known)
+        keys = {**known[name].keys, **(quick.methods.get(name, {}) if quick else {})}
+        found[name] = known[name].model_copy(update={"keys": keys})
+    return found
+
+
+def _check_lines(spec: Experiment, variants: Mapping[str, Variant], rest: Sequence[str]) -> None:
+    """Refuse overrides of what makes a line the one that its label says."""
+    for text in rest:
+        given = parse_override(text).key_or_group
+        for name in [m for m in variants if m in spec.methods]:
+            for key, value in spec.methods[name].keys.items():
+                if _overlap(given, key):
+                    raise ConfigurationError(
+                        f"{given} cannot be given: the line {name!r} of the figure is the one with "
+                        f"{key} = {value_text(value)}.",
+                        hint="Leave it out, or take other lines with methods=[...].",
+                    )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether setting one key sets the other: method.radii={...} sets method.radii.hidden too."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _levels(spec: Experiment, wanted: Any, quick: Quick | None) -> list[int | float | None]:
+    if spec.axis is None:
+        if wanted is not None:
+            raise ConfigurationError("levels: this experiment sweeps nothing.")
+        return [None]
+    given = wanted if wanted is not None else ((quick and quick.levels) or spec.axis.values)
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        given = [given]
+    levels = list(given)
+    if not levels or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in levels):
+        raise ConfigurationError(
+            f"levels = {wanted!r}; give a list of values of {spec.axis.key}, for example "
+            f"{list(spec.axis.values)}."
+        )
+    # 4.0 is 4, to keys that count and in the names of folders.
+    return list(dict.fromkeys(int(v) if float(v).is_integer() else v for v in levels))
+
+
+def _images(given: Any) -> tuple[str, ...] | int:
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return given
+    if isinstance(given, list) and given:
+        return tuple(map(str, given))
+    raise ConfigurationError(
+        f"images = {given!r}; give how many, or a list of ids, for example [face1,portrait]."
+    )
+
+
+def _compose(
+    spec: Experiment,
+    output: Path,
+    method: str,
+    variant: Variant,
+    level: int | float | None,
+    common: Sequence[str],
+    rest: Sequence[str],
+) -> RunConfig:
+    folder = method if level is None else f"{method}-{level}"
+    images = output / "images"
+    paths: Keys = {"output": str(output / "runs" / folder)}
+    if spec.input:
+        paths |= {"input": str(images), "reference": str(images)}
+    swept = {spec.axis.key: level} if spec.axis else {}
+    config = ["save_measurements=false", f"method={variant.method}"]
+    own = [*common, *override_texts(variant.keys)]
+    if variant.method == "bm3d":
+        own = _not_of_method(own)
+    return load_config([*config, *own, *override_texts(swept), *rest, *override_texts(paths)])
+
+
+def _not_of_method(texts: Sequence[str]) -> list[str]:
+    return [text for text in texts if not text.lstrip("+").startswith("method.")]

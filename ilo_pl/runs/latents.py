@@ -1,0 +1,123 @@
+"""Files of latents: what regenerates an image, and what they say of the generator that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from safetensors import SafetensorError
+
+from ilo_pl.errors import InputError
+from ilo_pl.generators import SplitGenerator
+from ilo_pl.generators.config import GeneratorConfig
+from ilo_pl.generators.point import Point, differences
+from ilo_pl.io.folder import RunFolder
+
+POINT_FORMAT = "ilo_pl.generators.point/2"
+
+
+def write_latents(
+    folder: RunFolder, name: str, point: Point, space: str, generator: GeneratorConfig
+) -> Path:
+    """Write what regenerates an image into a run folder; :func:`load_point` reads it.
+
+    Args:
+        folder: the run folder.
+        name: the image's id.
+        point: the variables (batch of one).
+        space: their latent space.
+        generator: the generator they belong to.
+    """
+    tensors = {key: value.contiguous() for key, value in point.named()}
+    metadata = {
+        "format": POINT_FORMAT,
+        "generator": generator.name,
+        "seed": str(generator.seed),
+        "split": str(point.split),
+        "space": space,
+    }
+    if generator.weights:
+        # The file is read from other working directories too; a registered name is no path.
+        path = Path(generator.weights)
+        metadata["weights"] = str(path.absolute()) if path.exists() else generator.weights
+    return folder.write(
+        f"latents/{name}.safetensors",
+        lambda path: safetensors.torch.save_file(tensors, path, metadata),
+    )
+
+
+def load_point(path: Path) -> tuple[Point, dict[str, str]]:
+    """Read a latents file: the point (batch of one) and its metadata.
+
+    ``render(generator, point, metadata["space"])`` gives the image that was saved with it;
+    :func:`generator_of` says of which generator.
+
+    Raises:
+        InputError: the file is not one.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read as a latents file: {error}.") from error
+    if metadata.get("format") != POINT_FORMAT:
+        raise InputError(f"{path} is not a latents file of ilo_pl ({POINT_FORMAT}).")
+    try:
+        point = Point.from_named(int(metadata["split"]), tensors)
+        _ = metadata["generator"], metadata["space"], int(metadata["seed"])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"The latents file {path} is damaged: {error}.") from error
+    return point, metadata
+
+
+def generator_of(
+    metadata: Mapping[str, str],
+    name: str | None = None,
+    weights: str | None = None,
+    seed: int | None = None,
+) -> GeneratorConfig:
+    """Return the generator that latents belong to, or another one.
+
+    Args:
+        metadata: what :func:`load_point` returned.
+        name: another generator, for which its weights and seed do not count.
+        weights: other weights.
+        seed: another seed.
+
+    Raises:
+        InputError: its weights are not there any more.
+    """
+    own = name in (None, metadata["generator"])
+    stored = metadata.get("weights") if own and weights is None else None
+    if stored and Path(stored).is_absolute() and not Path(stored).exists():
+        raise InputError(
+            f"The latents were made with the weights {stored}, which are not there.",
+            hint="Give them with --weights.",
+        )
+    if seed is None and own:
+        seed = int(metadata["seed"])
+    return GeneratorConfig(
+        name=name or metadata["generator"], weights=weights or stored, seed=seed or 0
+    )
+
+
+def check_point(generator: SplitGenerator, point: Point, space: str) -> None:
+    """Find out whether latents can be those of a generator.
+
+    Args:
+        generator: the generator.
+        point: the variables (batch of one).
+        space: their latent space.
+
+    Raises:
+        InputError: their names or shapes are those of another generator.
+    """
+    problems = differences(generator, point, space)
+    if problems:
+        raise InputError(
+            f"The latents do not belong to this {type(generator).__name__}: {'; '.join(problems)}.",
+            hint="Give the generator, weights and seed that they were made with.",
+        )

@@ -1,0 +1,166 @@
+"""One run from a configuration to a finished run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.markup import escape
+
+from ilo_pl.callbacks.progress import StageProgress
+from ilo_pl.config.run import RunConfig
+from ilo_pl.errors import ConfigurationError, InputError
+from ilo_pl.evaluation.guided import GuidedScores, score_guided
+from ilo_pl.evaluation.metrics import Scores, score_run
+from ilo_pl.evaluation.report import MAX_ROWS, row_of, write_grid
+from ilo_pl.io.tables import write_seconds
+from ilo_pl.io.video import RATE, check_decoder, frame_rate, is_video, unpacked, write_video
+from ilo_pl.operators import Classifier
+from ilo_pl.operators.config import ClassifierSpec
+from ilo_pl.runs.bm3d import denoise
+from ilo_pl.runs.ledger import FAILURES, Entry, Ledger
+from ilo_pl.runs.loop import Problem, search
+from ilo_pl.runs.setup import Assembly, assemble
+from ilo_pl.runs.sources import Subset, usable
+
+
+def run(
+    config: RunConfig,
+    console: Console,
+    label: str = "",
+    callbacks: Sequence[pl.Callback] = (),
+    *,
+    launch: bool = False,
+) -> list[Scores] | list[GuidedScores]:
+    """Invert every input image and write the run folder.
+
+    Everything is checked before the folder is made. An image that cannot be used is reported in
+    ``failures.csv``; the others are not held up.
+
+    Args:
+        config: the run.
+        console: where progress is drawn.
+        label: a word in front of it.
+        callbacks: further ones for the Trainers; a method outside the engine has none.
+        launch: whether the command may be started once more for each further device.
+
+    Returns:
+        The scores, if references were given or a classifier was followed; none in further processes.
+
+    Raises:
+        IloError: something about the configuration, the input or the output cannot be used.
+        Stopped: a signal ended the run.
+    """
+    with unpacked(Path(config.input or "")) as given:
+        ready = assemble(config, given, launch)
+        return _run(ready, console, label, callbacks)
+
+
+def _run(
+    ready: Assembly, console: Console, label: str, callbacks: Sequence[pl.Callback]
+) -> list[Scores] | list[GuidedScores]:
+    if ready.bad and ready.place.rank == 0:
+        first = next(iter(ready.bad.values()))
+        console.print(
+            escape(f"{len(ready.bad)} of {len(ready.source.ids)} images cannot be used: {first}")
+        )
+    if ready.task is None:
+        whole = _denoise(ready, console, label)
+    else:
+        whole = _search(ready, [StageProgress(console, label), *callbacks])
+    if ready.place.rank:
+        return []
+    scores = _conclude(ready, whole)
+    if ready.config.ordered:
+        _write_video(ready, whole, console)
+    return scores
+
+
+def check(config: RunConfig) -> None:
+    """Find what is wrong with a run, without a trace.
+
+    Raises:
+        IloError: something about the configuration, the input or the output cannot be used.
+    """
+    with unpacked(Path(config.input or "")) as given:
+        assemble(config, given, launch=False)
+
+
+def _search(ready: Assembly, callbacks: Sequence[pl.Callback]) -> Entry:
+    """Run the engine; further processes return nothing of use."""
+    config, place, ids, task = ready.config, ready.place, ready.source.ids, ready.task
+    assert task is not None
+    ledger = Ledger(ready.folder, [tuple(ids[i] for i in unit) for unit in task.units])
+    if place.rank > 0:
+        ledger.join(config)
+    else:
+        ledger.begin(config)
+    search(config, Problem(task, ready.origin, ready.follower), ledger, place, callbacks)
+    if place.rank > 0:
+        return Entry(())
+    whole = ledger.close()
+    write_seconds(ready.folder, whole.seconds)
+    return whole
+
+
+def _conclude(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores]:
+    """Score what was found and draw the first images."""
+    folder, references = ready.folder, ready.references
+    found = whole.found
+    if not found:
+        raise InputError("No image could be used.", hint=f"{folder.path / FAILURES} says why.")
+    scores = _scores(ready, {i: r for i, r in references.items() if i in found})
+    write_grid(folder, [row_of(folder, i, references.get(i)) for i in found[:MAX_ROWS]])
+    return scores
+
+
+def _denoise(ready: Assembly, console: Console, label: str) -> Entry:
+    """Run the method outside the engine, with a line that says where it is."""
+    config, source, folder = ready.config, ready.source, ready.folder
+    good: list[int] = []
+    failures: dict[str, str] = {}
+    for index in range(len(source.ids)):
+        more, reasons = usable(source, [index])
+        good += more
+        failures |= reasons
+    one_by_one = Ledger(folder, [(image_id,) for image_id in source.ids])
+    one_by_one.begin(config)
+    with console.status("") as status:
+        denoise(
+            folder,
+            Subset(source, good),
+            ready.origin,
+            config.noise.sigma,
+            save_measurements=config.save_measurements is True,
+            told=lambda text: status.update(escape(f"{label} {text}")),
+        )
+    for unit, image_id in enumerate(source.ids):
+        reasons = {i: r for i, r in failures.items() if i == image_id}
+        one_by_one.finish(unit, Entry((image_id,), failures=reasons))
+    return one_by_one.close()
+
+
+def _write_video(ready: Assembly, whole: Entry, console: Console) -> None:
+    """Write the reconstructions as ``video.mp4``, where videos can be written."""
+    try:
+        check_decoder()
+    except ConfigurationError as error:
+        console.print(f"video.mp4 is left out. {error}", markup=False)
+        return
+    config = ready.config
+    source = Path(config.input or "")
+    rate = config.follow.get("rate") or (frame_rate(source) if is_video(source) else RATE)
+    results = ready.folder.path / "reconstructions"
+    write_video([results / f"{i}.png" for i in whole.found], ready.folder.path / "video.mp4", rate)
+
+
+def _scores(ready: Assembly, references: Mapping[str, Path]) -> list[Scores] | list[GuidedScores]:
+    config, folder, source = ready.config, ready.folder, ready.source
+    if isinstance(config.operator, ClassifierSpec):
+        classifier = source.load([0]).operator
+        assert isinstance(classifier, Classifier)
+        target = classifier.index(config.operator.target)
+        return score_guided(folder, source.ids, classifier.cpu(), target)
+    return score_run(folder, references) if references else []

@@ -1,0 +1,180 @@
+"""What a run needs, checked, from its configuration: images, generator, measurements, tasks, devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ilo_pl.config.run import RunConfig
+from ilo_pl.errors import ConfigurationError, InputError
+from ilo_pl.generators import SplitGenerator
+from ilo_pl.inversion.schedule import Schedule
+from ilo_pl.inversion.source import InMemory, MeasurementSource
+from ilo_pl.inversion.task import InverseTask, Start
+from ilo_pl.io.find import find_images
+from ilo_pl.io.folder import RunFolder
+from ilo_pl.io.images import GREY_LEVELS, image_size
+from ilo_pl.io.measurements import SUFFIX, Origin, find_measurements
+from ilo_pl.operators.config import ClassifierSpec
+from ilo_pl.runs.batch_size import measured_batch_size
+from ilo_pl.runs.bm3d import require_bm3d
+from ilo_pl.runs.frames import Predecessors
+from ilo_pl.runs.ledger import Ledger
+from ilo_pl.runs.loop import Place, make_place, with_devices
+from ilo_pl.runs.sources import ImageFolder, MeasurementFolder, check_size
+from ilo_pl.runs.trainer import choose_precision, uses_cuda
+
+# A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
+# measurements as numbers.
+BYTES_PER_PIXEL = 42
+
+
+class Assembly(NamedTuple):
+    """A run that has been checked, with its devices; a method outside the engine has no task."""
+
+    config: RunConfig
+    place: Place
+    folder: RunFolder
+    references: Mapping[str, Path]
+    source: MeasurementSource
+    origin: Origin
+    bad: Mapping[str, str]
+    task: InverseTask | None
+    follower: InverseTask | None
+
+
+def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
+    """Check a run and return what it needs; nothing is written.
+
+    Args:
+        config: the run.
+        given: where its images are.
+        launch: whether the command may be started once more for each further device.
+
+    Raises:
+        IloError: something about the configuration, the input or the output cannot be used.
+    """
+    if config.outside and config.resume:
+        raise ConfigurationError(
+            f"The method {config.method['name']!r} cannot be resumed.",
+            hint="Leave resume=true out and give a new output folder.",
+        )
+    files = {} if config.input is None else find_measurements(given) or find_images(given)
+    config = with_devices(config, len(files) or config.samples, launch)
+    place = make_place(config, launch)
+    references = _references(config, files)
+    folder = RunFolder(Path(config.output))
+    begins = place.rank == 0 and not config.resume
+    if begins:
+        folder.check()
+    generator = config.generator.make(imports=True)
+    shape = generator.image_shape
+    for path in references.values():
+        check_size(path, image_size(path), shape)
+    source, origin, bad = _source(config, files, shape)
+    if config.outside:
+        require_bm3d()
+    config = _with_batch_size(config, place, folder, generator, source)
+    task = None if config.outside else _task(config, generator, source, config.schedule)
+    later = None if config.outside else config.following
+    start = Predecessors(folder, source.ids)
+    follower = _task(config, generator, source, later, start) if later else None
+    if begins:
+        folder.check(bytes_needed=len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL)
+    return Assembly(config, place, folder, references, source, origin, bad, task, follower)
+
+
+def _with_batch_size(
+    config: RunConfig,
+    place: Place,
+    folder: RunFolder,
+    generator: SplitGenerator,
+    source: MeasurementSource,
+) -> RunConfig:
+    """Return the run with its number of images in a batch: that of the run in the folder, if any."""
+    if config.batch_size != "auto":
+        return config
+    known = place.rank > 0 or config.resume
+    size = Ledger.batch_size_of(folder, wait=place.rank > 0) if known else None
+    if size is None and (config.outside or config.ordered):
+        size = 1
+    if size is None:
+
+        def make(count: int) -> InverseTask:
+            sized = config.model_copy(update={"batch_size": count})
+            return _task(sized, generator, source, config.schedule)
+
+        cuda = uses_cuda(config.trainer)
+        size = measured_batch_size(
+            make,
+            math.ceil(len(source.ids) / place.world),
+            torch.device("cuda" if cuda else "cpu"),
+            choose_precision(config.trainer),
+        )
+    return config.model_copy(update={"batch_size": size})
+
+
+def _task(
+    config: RunConfig,
+    generator: SplitGenerator,
+    source: MeasurementSource,
+    schedule: Schedule,
+    start: Start | None = None,
+) -> InverseTask:
+    assert config.batch_size != "auto"
+    return InverseTask(
+        generator,
+        None,
+        source,
+        schedule=schedule,
+        start=start,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        noise_sigma=config.noise.sigma / GREY_LEVELS,
+    )
+
+
+def _source(
+    config: RunConfig, files: Mapping[str, Path], shape: tuple[int, int, int]
+) -> tuple[MeasurementSource, Origin, dict[str, str]]:
+    """Return where measurements come from, how they are made, and why images cannot be used, by id."""
+    operator, noise = (s.model_dump(mode="json") for s in (config.operator, config.noise))
+    origin = Origin(shape, config.seed, config.task.name, operator, noise)
+    if isinstance(config.operator, ClassifierSpec):
+        classifier = config.operator.classifier(shape)
+        target = classifier.target(config.operator.target).expand(config.samples, -1)
+        ids = [f"sample{i}" for i in range(config.samples)]
+        return InMemory(classifier, target, ids), origin, {}
+    if next(iter(files.values())).suffix.lower() == SUFFIX:
+        saved = MeasurementFolder(files, config.operator, config.noise, shape)
+        return saved, saved.origin, saved.check()
+    images = ImageFolder(
+        files,
+        config.operator.maker(shape, config.seed),
+        shape,
+        config.seed,
+        simulate=config.simulate,
+        noise=config.noise,
+    )
+    return images, origin, images.check()
+
+
+def _references(config: RunConfig, files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the true images by id; one input and one reference belong together whatever their names."""
+    if config.reference is None:
+        return {}
+    found = find_images(Path(config.reference))
+    if len(files) == 1 and len(found) == 1:
+        return {next(iter(files)): next(iter(found.values()))}
+    missing = sorted(set(files) - set(found))
+    if missing:
+        raise InputError(
+            f"{config.reference} holds no true image for {missing[0]!r}"
+            + (f" and {len(missing) - 1} more." if len(missing) > 1 else "."),
+            hint="A folder of references holds one file for each input, with the input's name.",
+        )
+    return {image_id: found[image_id] for image_id in files}

@@ -1,0 +1,1 @@
+"""Weights files: what is registered, where it is found, how it is read without running it."""
