@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from ilo_pl.inversion.hooks import ResultCallback
     from ilo_pl.inversion.module import ILOInversion
     from ilo_pl.inversion.reconstruction import Reconstruction
-    from ilo_pl.inversion.schedule import Radii, Reencode, Schedule, Sphere, Stage
+    from ilo_pl.inversion.schedule import Schedule
     from ilo_pl.inversion.source import MeasurementSource
     from ilo_pl.inversion.stage import ILOStage
+    from ilo_pl.inversion.stage_spec import Radii, Reencode, Sphere, Stage
     from ilo_pl.inversion.stage_switch import StageSwitch
     from ilo_pl.inversion.task import InverseTask
     from ilo_pl.io.images import load_image
@@ -41,14 +42,14 @@ _HOME = {
     "MeasurementSource": "inversion.source",
     "MobileStyleGAN": "generators",
     "Point": "generators.point",
-    "Radii": "inversion.schedule",
+    "Radii": "inversion.stage_spec",
     "Reconstruction": "inversion.reconstruction",
-    "Reencode": "inversion.schedule",
+    "Reencode": "inversion.stage_spec",
     "ResultCallback": "inversion.hooks",
     "Schedule": "inversion.schedule",
-    "Sphere": "inversion.schedule",
+    "Sphere": "inversion.stage_spec",
     "SplitGenerator": "generators",
-    "Stage": "inversion.schedule",
+    "Stage": "inversion.stage_spec",
     "StageSwitch": "inversion.stage_switch",
     "TinyGenerator": "generators",
     "load_image": "io.images",

@@ -36,8 +36,8 @@ from ilo_pl.inversion.allocator import keep_freed_memory
 from ilo_pl.inversion.compilation import Synthesizer
 from ilo_pl.inversion.objective import Objective
 from ilo_pl.inversion.safeguard import Safeguard
-from ilo_pl.inversion.schedule import Radii
 from ilo_pl.inversion.stage import Engine, ILOStage, SearchStage
+from ilo_pl.inversion.stage_spec import Radii
 from ilo_pl.inversion.walk import Walk
 
 TABLES = ["ceilings", "steps", "parts", "lightning", "batches", "generators"]

@@ -18,7 +18,7 @@ from ilo_pl.config.compose import load_config
 from ilo_pl.config.method import following
 from ilo_pl.errors import ConfigurationError, InputError, OutputError
 from ilo_pl.generators.point import Point, carry, render
-from ilo_pl.inversion.schedule import Radii
+from ilo_pl.inversion.stage_spec import Radii
 from ilo_pl.io.images import load_image, to_bytes
 from ilo_pl.io.video import frame_rate, read_frames, write_video
 from ilo_pl.runs.run import run

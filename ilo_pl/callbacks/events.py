@@ -13,8 +13,7 @@ import torch
 from ilo_pl.callbacks.stopwatch import now
 from ilo_pl.inversion.hooks import ResultCallback
 from ilo_pl.inversion.module import ILOInversion
-from ilo_pl.inversion.reconstruction import Reconstruction
-from ilo_pl.inversion.walk import StageRecord
+from ilo_pl.inversion.reconstruction import Reconstruction, StageRecord
 
 
 def peak_memory(device: torch.device) -> int | None:

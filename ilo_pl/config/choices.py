@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ilo_pl.errors import ConfigurationError, nearest, unknown
-from ilo_pl.inversion.schedule import Schedule, Stage
+from ilo_pl.inversion.schedule import Schedule
+from ilo_pl.inversion.stage_spec import Stage
 from ilo_pl.losses import LOSSES
 
 # A task that an operator suits; most tasks bring theirs.

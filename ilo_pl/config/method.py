@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.inversion.schedule import Schedule, Stage
+from ilo_pl.inversion.schedule import Schedule
+from ilo_pl.inversion.stage_spec import Stage
 from ilo_pl.operators.config import IdentitySpec, OperatorSpec
 from ilo_pl.operators.noise import GaussianNoise, NoiseSpec
 from ilo_pl.spec import Spec

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ilo_pl.generators.base import SplitGenerator, State
+from ilo_pl.generators.precision import full_precision
 
 Synthesis = Callable[[State, Tensor, list[Tensor | None], int, int], State]
 """``SplitGenerator.run``, or a faster function that computes the same."""
@@ -57,6 +58,10 @@ class Point:
             {index: function(value) for index, value in self.noises.items()},
         )
 
+    def select(self, i: int) -> Point:
+        """Return the point of one image of the batch, as a batch of one that shares its memory."""
+        return self.map(lambda t: t[i : i + 1])
+
     def detach(self) -> Point:
         """Return a copy that shares nothing with this one and is out of differentiation."""
         return self.map(lambda t: t.detach().clone())
@@ -90,10 +95,25 @@ def synthesise(
 
 
 @torch.no_grad()
-def carry(generator: SplitGenerator, point: Point, space: str, split: int) -> Point:
+def split_state(generator: SplitGenerator, point: Point, space: str, split: int) -> State:
+    """Return G1 of a point, the state at a later split, in float32."""
+    with full_precision(point.latents.device):
+        return synthesise(generator, point, space, split)
+
+
+def carry(
+    generator: SplitGenerator, point: Point, space: str, split: int, keep_skip: bool = True
+) -> Point:
     """Express a point at a later split: the same image, seen from a deeper cut.
 
     The latents and noises that are used up on the way become part of the split state.
+
+    Args:
+        generator: the generator.
+        point: the point.
+        space: latent space of ``point.latents``.
+        split: the later split.
+        keep_skip: whether the generator's skip connection comes along; the image is another without it.
     """
     if split == point.split:
         return point
@@ -102,7 +122,46 @@ def carry(generator: SplitGenerator, point: Point, space: str, split: int) -> Po
     if latents.shape[1] > 1:
         latents = latents[:, there.first_slot - here.first_slot :]
     noises = {i: n for i, n in point.noises.items() if i >= there.first_noise}
-    return Point(split, synthesise(generator, point, space, split), latents, noises)
+    hidden = split_state(generator, point, space, split)
+    if not keep_skip:
+        skips = generator.skip_states
+        hidden = {n: torch.zeros_like(h) if n in skips else h for n, h in hidden.items()}
+    return Point(split, hidden, latents, noises)
+
+
+def segment(generator: SplitGenerator, point: Point, stop: int) -> Point:
+    """Return the part of a point's variables that matters before split ``stop``."""
+    here, there = generator.splits[point.split], generator.splits[stop]
+    latents = point.latents
+    if latents.shape[1] > 1:
+        latents = latents[:, : there.first_slot - here.first_slot]
+    noises = {i: n for i, n in point.noises.items() if i < there.first_noise}
+    return Point(point.split, point.hidden, latents, noises)
+
+
+def rejoin(whole: Point, part: Point) -> Point:
+    """Return a point with the variables of a :func:`segment` of it, its leading slots and noises, replaced."""
+    latents = part.latents
+    if whole.latents.shape[1] > latents.shape[1]:
+        latents = torch.cat([latents, whole.latents[:, latents.shape[1] :]], 1)
+    return Point(whole.split, part.hidden, latents, {**whole.noises, **part.noises})
+
+
+def free_noises(generator: SplitGenerator, point: Point, count: int) -> Point:
+    """Add the noise inputs that become free to a point, at the generator's own values.
+
+    Args:
+        generator: the generator.
+        point: the point.
+        count: how many are free, counted from the generator's first; all where it has fewer.
+    """
+    noises = dict(point.noises)
+    count = min(count, len(generator.noise_shapes))
+    for index in range(generator.splits[point.split].first_noise, count):
+        if index not in noises:
+            own = generator.stored_noise(index).to(point.latents.device)
+            noises[index] = own.expand(len(point.latents), -1, -1, -1)
+    return replace(point, noises=noises)
 
 
 @torch.no_grad()
@@ -112,7 +171,7 @@ def render(generator: SplitGenerator, point: Point, space: str) -> Tensor:
     Returns:
         ``(B, 3, H, W)``, clamped to [-1, 1].
     """
-    with torch.autocast(point.latents.device.type, enabled=False):
+    with full_precision(point.latents.device):
         return synthesise(generator, point, space)["image"].clamp(-1, 1)
 
 

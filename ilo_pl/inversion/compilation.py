@@ -10,6 +10,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Literal
 
 import torch
@@ -115,10 +116,11 @@ class Synthesizer:
         def run(state: State, styles: Tensor, noises: list[Tensor | None]) -> State:
             return fast.run(state, styles, noises, start, stop)
 
-        # Without isolation all segments would share one code object, and so one recompile limit.
-        compiled: Segment = torch.compile(  # type: ignore[call-overload]
-            run, dynamic=False, isolate_recompiles=True, mode=self._mode
-        )
+        # Compiled code is kept with the code object, and only so many versions of it: with one for each
+        # segment, segments do not use up each other's.
+        code = run.__code__.replace(co_name=f"segment_{start}_{stop}")
+        own = FunctionType(code, run.__globals__, code.co_name, None, run.__closure__)
+        compiled: Segment = torch.compile(own, dynamic=False, mode=self._mode)
         return compiled
 
     def _uniform_noises(

@@ -6,8 +6,7 @@ import abc
 
 import pytorch_lightning as pl
 
-from ilo_pl.inversion.reconstruction import Reconstruction
-from ilo_pl.inversion.walk import StageRecord
+from ilo_pl.inversion.reconstruction import Reconstruction, StageRecord
 
 
 class ResultCallback(pl.Callback, abc.ABC):

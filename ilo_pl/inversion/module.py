@@ -7,18 +7,19 @@ any of them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from ilo_pl.errors import TrainerError
+from ilo_pl.errors import InputError, TrainerError
 from ilo_pl.inversion.allocator import keep_freed_memory
 from ilo_pl.inversion.compilation import CompileMode, Synthesizer
 from ilo_pl.inversion.hooks import ResultCallback
-from ilo_pl.inversion.reconstruction import Reconstruction, reconstructions
+from ilo_pl.inversion.reconstruction import Reconstruction
+from ilo_pl.inversion.resume import KEY, Position, align_progress, read_position
 from ilo_pl.inversion.schedule import Phase
 from ilo_pl.inversion.stage import Engine, SearchStage
 from ilo_pl.inversion.stage_switch import Staged, StageSwitch
@@ -123,6 +124,12 @@ class ILOInversion(pl.LightningModule, Staged):
         """How many units this fit has."""
         return len(self._share)
 
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Ids of the images of this fit that have no result yet."""
+        ids = self.task.source.ids
+        return tuple(ids[i] for unit in self._share[self.unit :] for i in unit)
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the current stage's optimiser and learning-rate schedule."""
         return self.walk.stage.configure_optimizers()
@@ -133,7 +140,11 @@ class ILOInversion(pl.LightningModule, Staged):
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """Return the loss of one step: the sum over images of the current stage's loss."""
-        assert batch == batch_idx == self.step, (batch, batch_idx, self.step)
+        if not isinstance(batch, int) or not batch == batch_idx == self.step:
+            raise TrainerError(
+                f"Step {self.step} of the module was given {str(batch)[:80]} as batch {batch_idx}.",
+                hint="ILOInversion brings its own data: pass no dataloader to fit, and change no loop.",
+            )
         loss: Tensor = self.walk.stage.training_step(batch, self.step)
         size = len(self.walk.batch.ids)
         self.log("loss", loss.detach() / size, batch_size=size)
@@ -167,7 +178,7 @@ class ILOInversion(pl.LightningModule, Staged):
     @property
     def phase(self) -> Phase:
         """The phase being run."""
-        return self.walk.phases[self.walk.phase]
+        return self.walk.now
 
     @property
     def switch_is_due(self) -> bool:
@@ -180,8 +191,7 @@ class ILOInversion(pl.LightningModule, Staged):
         Returns:
             Whether there is anything left to run.
         """
-        # What fails in here cannot be gone on from; the last checkpoint can.
-        self.updating = True
+        self.updating = True  # what fails in here cannot be gone on from; the last checkpoint can
         ended = self.phase
         more = self._advance()
         if ended.kind == "reencode":
@@ -237,7 +247,7 @@ class ILOInversion(pl.LightningModule, Staged):
 
     def _emit(self) -> None:
         """Hand out the reconstructions of the unit that has just ended."""
-        for result in reconstructions(self.walk):
+        for result in self.walk.results():
             if self.keep_results:
                 self.results[result.id] = result
             for callback in self._result_callbacks():
@@ -245,53 +255,50 @@ class ILOInversion(pl.LightningModule, Staged):
 
     # ---- checkpoints -------------------------------------------------------------------------------
 
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse: a checkpoint holds variables, not the generator and the measurements.
+
+        Raises:
+            TrainerError: always, with how to go on from a checkpoint.
+        """
+        raise TrainerError(
+            "A checkpoint holds no inverse task, so that no ILOInversion can be made of it alone.",
+            hint="Make the same task and go on: trainer.fit(ILOInversion(task), ckpt_path=...).",
+        )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the position, the walk and the results that are kept to a checkpoint."""
-        checkpoint["ilo"] = {
-            "units": self._share,
-            "unit": self.unit,
-            "step": self.step,
-            "walk": self.walk.state(),
-            "results": [result.pack() for result in self.results.values()],
-        }
+        packed = tuple(result.pack() for result in self.results.values())
+        position = Position(self._share, self.unit, self.step, self.walk.state(), packed, {})
+        checkpoint[KEY] = position.pack()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Rebuild the stage that was running, so that Lightning finds parameters of its shapes."""
-        saved = checkpoint["ilo"]
-        if tuple(map(tuple, saved["units"])) != self._share:
+        """Rebuild the stage that was running, so that Lightning finds parameters of its shapes.
+
+        Raises:
+            InputError: the checkpoint is damaged, of an older version or of another task.
+            TrainerError: it is of other batches than this process has.
+        """
+        saved = read_position(checkpoint)
+        if saved.units != self._share:
             raise TrainerError(
                 "The checkpoint is of other batches of images than this process has.",
                 hint="Resume with the same images, batch size and number of processes; a run folder "
                 "(ilo-pl invert ... resume=true) can be resumed with any number of processes.",
             )
-        self.unit, self.step = saved["unit"], saved["step"]
-        restored = [Reconstruction.unpack(packed) for packed in saved["results"]]
+        try:
+            restored = [Reconstruction.unpack(dict(packed)) for packed in saved.results]
+            # A finished run's checkpoint holds the last unit's last stage.
+            self._walk = self._new_walk(min(saved.unit, max(self.count - 1, 0)))
+            self.walk.restore(saved.walk, saved.stage)
+        except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"The checkpoint does not fit this task: {str(error)[:300] or repr(error)}",
+                hint="Go on with the generator, schedule and images that it was written with.",
+            ) from error
+        self.unit, self.step = saved.unit, saved.step
         self.results = {result.id: result for result in restored}
-        # A finished run's checkpoint holds the last unit's last stage.
-        self._walk = self._new_walk(min(self.unit, max(self.count - 1, 0)))
-        prefix = "stage."
-        tensors = {
-            name.removeprefix(prefix): value
-            for name, value in checkpoint["state_dict"].items()
-            if name.startswith(prefix)
-        }
-        self.walk.restore(saved["walk"], tensors)
         self.stage = self.walk.stage
         if self.step > 0:
-            self._align_progress(checkpoint["loops"]["fit_loop"])
-
-    def _align_progress(self, loop: dict[str, Any]) -> None:
-        """Put Lightning's progress where the module's is, in the middle of a unit.
-
-        A Trainer that stops by ``max_steps`` closes the epoch it is in; a checkpoint saved after that
-        would resume behind the unit that is not finished.
-        """
-        if loop["epoch_progress"]["current"]["processed"] == self.unit:
-            return
-        after, before = self.unit + 1, self.unit
-        loop["epoch_progress"]["current"].update(
-            ready=after, started=after, processed=before, completed=before
-        )
-        batches = loop["epoch_loop.batch_progress"]
-        batches["current"] = dict.fromkeys(batches["current"], self.step)
-        batches["is_last_batch"] = False
+            align_progress(checkpoint["loops"]["fit_loop"], self.unit, self.step)

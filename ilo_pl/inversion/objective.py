@@ -50,7 +50,8 @@ class Objective:
     ) -> tuple[Tensor, Tensor]:
         """Return what judges and what is descended, for each image, in float32: each ``(B,)``.
 
-        The judge is the measurement loss, or the squared error of the measurements held out.
+        The judge is the measurement loss of the clean prediction, whatever noise is added to what is
+        descended, or the squared error of the measurements held out.
 
         Args:
             image: generated images ``(B, 3, H, W)``.
@@ -60,19 +61,26 @@ class Objective:
         batch = self.batch
         with torch.autocast(image.device.type, enabled=False):
             image = image.float()
-            clean = predicted = batch.operator(image)
-            if step is not None and self.noise > 0:
-                predicted = predicted + self._noise(step)
-            given = batch.measurements
-            if self.held is not None:
-                # What is held out counts as explained, so that no loss pulls at it.
-                given = torch.where(self.held, predicted.detach(), given)
-            inputs = LossInputs(image, predicted, given, batch.operator, latents)
-            fidelity, total = self.loss(inputs)
+            clean = batch.operator(image)
+            if step is None or self.noise == 0:
+                fidelity, total = self._losses(image, clean, latents)
+            else:
+                _, total = self._losses(image, clean + self._noise(step), latents)
+                # Judged by its noise, an iterate would be kept for its luck.
+                with torch.no_grad():
+                    fidelity, _ = self._losses(image, clean, latents)
             if self.held is not None:
                 held = self.held
                 fidelity = mse(clean * held, batch.measurements * held, held.flatten(1).sum(1))
         return fidelity, total
+
+    def _losses(self, image: Tensor, predicted: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+        batch = self.batch
+        given = batch.measurements
+        if self.held is not None:
+            # What is held out counts as explained, so that no loss pulls at it.
+            given = torch.where(self.held, predicted.detach(), given)
+        return self.loss(LossInputs(image, predicted, given, batch.operator, latents))  # type: ignore[no-any-return]
 
     def _noise(self, step: int) -> Tensor:
         """Draw a step's noise on the measurements; what is not observed has none."""

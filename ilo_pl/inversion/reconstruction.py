@@ -1,15 +1,73 @@
-"""What a search found for one image."""
+"""What a search found: how each solve ended, and the result of one image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from torch import Tensor
 
-from ilo_pl.generators.point import Point, render
-from ilo_pl.inversion.walk import StageRecord, Walk
+from ilo_pl.generators.point import Point
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """How one solve ended.
+
+    Args:
+        stage: index of the stage.
+        round: which of its rounds.
+        split: its split.
+        image: its images as bytes, ``(B, 3, H, W)`` uint8 on the CPU.
+        loss: measurement loss of each image under the last stage's weights, ``(B,)``.
+        reencoding: RMS distance per scalar that re-encoding this solution cost each image, ``(B,)``,
+            or ``None`` when it was not re-encoded.
+        faults: how often the loss of each image was not finite, ``(B,)``.
+    """
+
+    stage: int
+    round: int
+    split: int
+    image: Tensor
+    loss: Tensor
+    reencoding: Tensor | None = None
+    faults: Tensor | None = None
+
+    def select(self, i: int) -> StageRecord:
+        """Return the record of one image of the batch."""
+        tensors = ("image", "loss", "reencoding", "faults")
+        given = {n: t for n in tensors if (t := getattr(self, n)) is not None}
+        return replace(self, **{name: tensor[i : i + 1] for name, tensor in given.items()})
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What would be returned for one image if the search ended now.
+
+    Args:
+        stage: index of the stage that found it.
+        point: its variables (batch of one).
+        loss: its measurement loss under the last stage's weights.
+        image: ``(3, H, W)`` on the CPU; ``None`` behind a resume, which does not keep it.
+    """
+
+    stage: int
+    point: Point
+    loss: float
+    image: Tensor | None = None
+
+
+def better(new: Solution, old: Solution, rule: Literal["last", "best"]) -> Solution:
+    """Return which of two solutions of one image is its result so far.
+
+    Args:
+        new: the later one.
+        old: the earlier one.
+        rule: ``last``: the one of the later stage, of one stage's rounds the one of the lower loss;
+            ``best``: the one of the lower loss.
+    """
+    later = rule == "last" and new.stage > old.stage
+    return new if later or new.loss < old.loss else old
 
 
 @dataclass(frozen=True)
@@ -47,20 +105,3 @@ class Reconstruction:
         point = Point.from_named(*packed["point"])
         stages = tuple(StageRecord(**stage) for stage in packed["stages"])
         return cls(**{**packed, "point": point, "stages": stages})
-
-
-def reconstructions(walk: Walk) -> Iterator[Reconstruction]:
-    """Yield what a walk that has ended found for each image of its batch."""
-    batch, space = walk.batch, walk.engine.space
-    pictures = batch.operator.picture(batch.measurements)
-    for i, (image_id, kept) in enumerate(zip(batch.ids, walk.kept, strict=True)):
-        yield Reconstruction(
-            id=image_id,
-            image=render(walk.engine.generator, kept.point, space)[0].cpu(),
-            measurements=batch.measurements[i].cpu(),
-            picture=None if pictures is None else pictures[i].cpu(),
-            point=kept.point.map(lambda t: t.cpu()),
-            space=space,
-            loss=kept.loss,
-            stages=tuple(record.select(i) for record in walk.records),
-        )

@@ -13,13 +13,13 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from ilo_pl.generators.base import SplitGenerator, State
+from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.generators.point import Point, Synthesis, mean_squared_distance, synthesise
-from ilo_pl.inversion.constraints import project_joint_l1_ball, project_sphere, spread
+from ilo_pl.inversion.constraints import project, spread
 from ilo_pl.inversion.lr_schedules import one_cycle_drop, ramp
 from ilo_pl.inversion.objective import Objective
 from ilo_pl.inversion.safeguard import Safeguard, known
-from ilo_pl.inversion.schedule import Stage, VariableKind
+from ilo_pl.inversion.stage_spec import Stage
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,9 @@ class SearchStage(pl.LightningModule, abc.ABC):
 
     Args:
         engine: the frozen parts.
-        spec: constraints, learning rates and free noises.
+        spec: constraints, steps, learning rates and free noises.
         start: where the search starts, ``(B, ...)`` tensors.
         centre: centre of the l1 balls; ``start`` by default.
-        steps: number of optimiser steps, for the learning-rate ramp.
         fixed: names of the split state's tensors that are no variables.
 
     Attributes:
@@ -79,8 +78,6 @@ class SearchStage(pl.LightningModule, abc.ABC):
         engine: Engine,
         spec: Stage,
         start: Point,
-        *,
-        steps: int,
         centre: Point | None = None,
         fixed: Sequence[str] = (),
     ) -> None:
@@ -88,7 +85,6 @@ class SearchStage(pl.LightningModule, abc.ABC):
         self.engine = engine
         self.spec = spec
         self.split = start.split
-        self.steps = steps
         scale = spec.lr_scale
         self.hidden = nn.ParameterDict(
             {
@@ -159,31 +155,8 @@ class SearchStage(pl.LightningModule, abc.ABC):
     def project(self) -> None:
         """Move every variable to the nearest point that its constraint allows."""
         values, centres = dict(self.point().named()), dict(self.centre.point().named())
-        noises = [name for name in values if name.startswith("noises.")]
-        if self.spec.sphere.latents:
-            self.latents.copy_(project_sphere(self.latents, 1))
-        if self.spec.sphere.noises:
-            for name in noises:
-                values[name].copy_(project_sphere(values[name], 3))
-        kinds: dict[VariableKind, list[str]] = {
-            "hidden": [name for name in values if name.startswith("hidden.")],
-            "latents": ["latents"],
-            "noises": noises,
-        }
-        for kind, names in kinds.items():
-            self._project_ball(kind, [values[n] for n in names], [centres[n] for n in names])
-
-    def _project_ball(
-        self, kind: VariableKind, points: Sequence[Tensor], centres: Sequence[Tensor]
-    ) -> None:
-        radius = self.spec.radii.absolute(kind, sum(p[0].numel() for p in points))
-        if radius is None or not points:
-            return
-        for point, projected in zip(
-            points, project_joint_l1_ball(points, centres, radius), strict=True
-        ):
-            if projected is not point:
-                point.copy_(projected)
+        for name, projected in project(self.spec, values, centres).items():
+            values[name].copy_(projected)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return Adam with one group for each kind of variable, and the published ramp."""
@@ -206,7 +179,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
         }
 
     def _lr_factor(self, step: int) -> float:
-        progress = step / max(self.steps, 1)
+        progress = step / max(self.spec.steps, 1)
         if self.spec.lr_schedule == "one_cycle_drop":
             return one_cycle_drop(progress)
         return ramp(progress, self.spec.ramp_up, self.spec.ramp_down)
@@ -233,7 +206,7 @@ class ILOStage(SearchStage):
         centre: Point | None = None,
         fixed: Sequence[str] = (),
     ) -> None:
-        super().__init__(engine, spec, start, steps=spec.steps, centre=centre, fixed=fixed)
+        super().__init__(engine, spec, start, centre, fixed)
         # Not a submodule: operators and losses are rebuilt on resume, not saved.
         self._objective = objective
 
@@ -257,37 +230,47 @@ class ReencodeStage(SearchStage):
 
     Args:
         engine: the frozen parts.
-        spec: the stage before, whose constraints hold for the inputs, at the re-encoding's rate.
+        spec: the stage before, whose constraints hold for the inputs, with the re-encoding's steps and rate.
         start: where its solution is.
         centre: centre of its balls.
-        target: the split state to fit.
-        target_split: the split it lives at.
-        steps: number of optimiser steps.
+        target: the point whose split state is to be met.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        spec: Stage,
-        start: Point,
-        centre: Point,
-        target: Mapping[str, Tensor],
-        target_split: int,
-        *,
-        steps: int,
+        self, engine: Engine, spec: Stage, start: Point, centre: Point, target: Point
     ) -> None:
-        super().__init__(engine, spec, start, steps=steps, centre=centre)
-        self.target_split = target_split
-        self._target = {name: value.detach() for name, value in target.items()}
-
-    def encoded(self, point: Point) -> State:
-        """Return G1's split state at the target's split."""
-        return synthesise(self.engine.generator, point, self.engine.space, self.target_split)
+        super().__init__(engine, spec, start, centre)
+        self._target = target.detach()
 
     def objective(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the mean squared distance to the target of each image, twice."""
-        distance = mean_squared_distance(self.encoded(self.point()), self._target)
+        """Return the mean squared distance of G1 to the target's split state for each image, twice."""
+        engine = self.engine
+        state = synthesise(engine.generator, self.point(), engine.space, self._target.split)
+        distance = mean_squared_distance(state, self._target.hidden)
         return distance, distance
+
+
+def minimise(stage: SearchStage) -> Point:
+    """Take all steps of a stage as a plain loop: what Lightning does with it, without Lightning.
+
+    Args:
+        stage: the stage, as it was made.
+
+    Returns:
+        The best point.
+    """
+    configured = stage.configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]
+    assert isinstance(optimizer, torch.optim.Optimizer) and isinstance(schedule, dict)
+    for step in range(stage.spec.steps):
+        optimizer.zero_grad()
+        stage.training_step(None, step).backward()  # type: ignore[no-untyped-call]
+        stage.guard.isolate(stage.parameters())
+        before = stage.variables()
+        optimizer.step()
+        stage.settle(before)
+        schedule["scheduler"].step()
+    return stage.best_point()
 
 
 def _parameter(value: Tensor, free: bool) -> nn.Parameter:

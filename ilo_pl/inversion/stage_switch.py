@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import abc
+import warnings
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning import callbacks
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 
 from ilo_pl.errors import TrainerError
+
+# Callbacks that change weights, rates, batches or the number of updates: the schedule does that.
+OPTIMISER_SIDE = tuple(
+    getattr(callbacks, name)
+    for name in (
+        "BaseFinetuning",
+        "BatchSizeFinder",
+        "GradientAccumulationScheduler",
+        "LearningRateFinder",
+        "ModelPruning",
+        "StochasticWeightAveraging",
+        "WeightAveraging",
+    )
+    if hasattr(callbacks, name)  # of Lightning's older versions some are missing
+)
+NAMED = 5
 
 
 class Staged(abc.ABC):
@@ -28,6 +47,11 @@ class Staged(abc.ABC):
     @abc.abstractmethod
     def switch_is_due(self) -> bool:
         """Whether the phase being run has had all its steps."""
+
+    @property
+    @abc.abstractmethod
+    def unfinished(self) -> tuple[str, ...]:
+        """Ids of the images of this fit that have no result yet."""
 
     @abc.abstractmethod
     def switch(self) -> bool:
@@ -52,6 +76,18 @@ class StageSwitch(pl.Callback):
             TrainerError: for each such setting, with what to do instead.
         """
         _module(pl_module)
+        if type(trainer.precision_plugin) not in (Precision, MixedPrecision):
+            raise TrainerError(
+                f"precision = {trainer.precision!r} converts the module once, and every stage is a new one: later "
+                "images would be searched in another precision than the first.",
+                hint="Pass precision='32-true', 'bf16-mixed' or '16-mixed'.",
+            )
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, OPTIMISER_SIDE):
+                raise TrainerError(
+                    f"{type(callback).__name__} would change what the schedule says of variables, rates or steps.",
+                    hint="Leave it out; steps and rates are keys of the stages.",
+                )
         if trainer.accumulate_grad_batches != 1:
             raise TrainerError(
                 f"accumulate_grad_batches = {trainer.accumulate_grad_batches} would take fewer "
@@ -64,9 +100,11 @@ class StageSwitch(pl.Callback):
                 "batch, so that an image's result would depend on its neighbours.",
                 hint="Leave it unset and lower the stage's lr instead.",
             )
-        if trainer.limit_train_batches != 1.0 or trainer.overfit_batches:  # type: ignore[attr-defined]
+        # 1 is one batch, 1.0 is all of them.
+        limits: Any = (trainer.limit_train_batches, trainer.overfit_batches)  # type: ignore[attr-defined]
+        if isinstance(limits[0], int) or limits[0] != 1.0 or limits[1]:
             raise TrainerError(
-                "limit_train_batches and overfit_batches would cut the schedule short.",
+                f"limit_train_batches = {limits[0]}, overfit_batches or fast_dev_run would cut the schedule short.",
                 hint="Leave them unset and shorten the stages' steps instead.",
             )
 
@@ -97,6 +135,17 @@ class StageSwitch(pl.Callback):
     ) -> None:
         """Switch when the phase has had all its steps."""
         self._switch_if_due(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say which images have no result where something ended the fit before the schedule did."""
+        missing = _module(pl_module).unfinished
+        if missing:
+            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            warnings.warn(
+                f"The fit ended before its schedule; without a result: {', '.join(missing[:NAMED])}{more}. A "
+                "checkpoint of this Trainer goes on (ckpt_path=).",
+                stacklevel=2,
+            )
 
     def _switch_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = _module(pl_module)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from ilo_pl import seeding
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.generators.base import SplitGenerator
-from ilo_pl.generators.point import Point, carry, differences
+from ilo_pl.generators.point import Point, differences
 from ilo_pl.inversion.source import Batch
 from ilo_pl.inversion.stage import Engine
 from ilo_pl.inversion.task import InverseTask
@@ -40,7 +37,7 @@ def first_point(task: InverseTask, batch: Batch, engine: Engine) -> Point:
 
 
 def _given_point(task: InverseTask, point: Point, batch: Batch, engine: Engine) -> Point:
-    """Express a start that the task gives at the first stage's split."""
+    """Return a start that the task gives, once it is known to fit; it may lie before the first stage's split."""
     first = task.schedule.stages[0].split
     unfit = differences(engine.generator, point, engine.space)
     if unfit or point.split > first or len(point.latents) != len(batch.ids):
@@ -51,21 +48,4 @@ def _given_point(task: InverseTask, point: Point, batch: Batch, engine: Engine) 
             hint="A start belongs to the same generator and lies at the first stage's split or before.",
         )
     device = batch.measurements.device
-    return carry(engine.generator, point.map(lambda t: t.to(device)), engine.space, first)
-
-
-def free_noises(generator: SplitGenerator, point: Point, count: int) -> Point:
-    """Add the noise inputs that become free to a point, at the generator's own values.
-
-    Args:
-        generator: the generator.
-        point: the point.
-        count: how many are free, counted from the generator's first.
-    """
-    noises = dict(point.noises)
-    count = min(count, len(generator.noise_shapes))
-    for index in range(generator.splits[point.split].first_noise, count):
-        if index not in noises:
-            own = generator.stored_noise(index).to(point.latents.device)
-            noises[index] = own.expand(len(point.latents), -1, -1, -1)
-    return replace(point, noises=noises)
+    return point.map(lambda t: t.to(device))

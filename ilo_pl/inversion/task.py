@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.generators.point import Point
-from ilo_pl.inversion.schedule import Schedule, Stage
+from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.inversion.source import InMemory, MeasurementSource
+from ilo_pl.inversion.stage_spec import Stage
 from ilo_pl.io.images import GREY_LEVELS
 from ilo_pl.losses import LOSSES, WeightedLoss
 from ilo_pl.operators.base import ForwardOperator
@@ -110,7 +112,7 @@ class InverseTask:
         """Return the standard deviation of a stage's noise addition, in units of measurements."""
         return self.noise_sigma if stage.sna == "measured" else stage.sna / GREY_LEVELS
 
-    @property
+    @cached_property
     def units(self) -> tuple[tuple[int, ...], ...]:
         """Indices of the images of each unit: the batches that go through all stages together."""
         indices = range(len(self.source.ids))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ilo_pl.inversion import constraints
 from ilo_pl.inversion.constraints import project_joint_l1_ball, project_l1_ball
 
 
@@ -42,16 +45,21 @@ def draw(batch: int, size: int, scale: float, seed: int, ties: bool) -> tuple[Te
     return points, torch.randn(batch, size, generator=rng, dtype=torch.float64) * scale
 
 
+@pytest.mark.parametrize("asks", [True, False])
 @given(cases)
 @settings(deadline=None, max_examples=200)
-def test_equals_the_sort_based_projection(case: tuple[int, int, float, float, int, bool]) -> None:
+def test_equals_the_sort_based_projection(
+    asks: bool, case: tuple[int, int, float, float, int, bool]
+) -> None:
+    """Also with the fixed number of passes of devices that are not asked."""
     batch, size, scale, share, seed, ties = case
     points, centres = draw(batch, size, scale, seed, ties)
     radius = share * scale * size * 0.8  # from a point up to beyond the average norm
     expected = [
         c + duchi(p - c, radius) for p, c in zip(points.numpy(), centres.numpy(), strict=True)
     ]
-    ours = project_l1_ball(points, centres, radius)
+    with patch.object(constraints, "_asks", lambda tensor: asks):
+        ours = project_l1_ball(points, centres, radius)
     torch.testing.assert_close(
         ours, torch.from_numpy(np.stack(expected)), rtol=1e-10, atol=1e-10 * scale
     )
