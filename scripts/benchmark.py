@@ -31,8 +31,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from ilo_pl import ILOInversion, InverseTask, MobileStyleGAN, load_method, seeding
 from ilo_pl.callbacks.events import peak_memory
+from ilo_pl.losses.perceptual import load_lpips, resize_for_lpips
 from ilo_pl.operators import ForwardOperator, Mask, PartialCirculant, Separable
-from tests.oracle import published_loop
+from tests.oracle import Published, published_loop
 
 SPLITS, FREE = (0, 1, 2, 3), (5, 7, 9, 11)
 
@@ -44,6 +45,24 @@ def make_operator(task: str, shape: tuple[int, int, int], image_id: str) -> Forw
     if task == "compressed_sensing":
         return PartialCirculant(shape, round(0.1 * math.prod(shape)), 0)
     return Mask.random(shape, 0.1, 0, [image_id])
+
+
+def what_is_published(operator: ForwardOperator) -> Published:
+    """Return the published code's ways, with LPIPS where the measurements are pictures."""
+    picture = len(operator.measurement_shape) == 3
+    lpips = load_lpips("alex")
+
+    def perceptual(predicted: Tensor, measured: Tensor) -> Tensor:
+        distance: Tensor = lpips(*(resize_for_lpips(x) for x in (predicted, measured)))
+        return distance
+
+    return Published(
+        keep_skip=False,
+        spheres=True,
+        last=True,
+        geocross=0.01,
+        perceptual=perceptual if picture else None,
+    )
 
 
 @dataclass
@@ -105,11 +124,14 @@ def run_plain(
         generator.from_normal(normal, "v"),
         SPLITS,
         FREE,
-        steps=steps,
+        steps=[steps] * len(SPLITS),
         observed=float(operator.observed()[0]),
         lr=0.1,
-        keep_skip=False,
-        geocross=0.01,
+        noises={
+            i: seeding.normal(shape, 0, [name], "noises", i)
+            for i, shape in enumerate(generator.noise_shapes)
+        },
+        what=what_is_published(operator),
         watch=curve.watch,
     )
     curve.finish(image)
@@ -175,7 +197,10 @@ def main() -> None:
     operator = make_operator(options.task, generator.image_shape, name)
 
     def task(method: str) -> InverseTask:
-        schedule = load_method(method, steps=options.steps)
+        # Random projections are no pictures, which LPIPS could compare.
+        blind = options.task == "compressed_sensing" and method == "ilo_official"
+        losses: dict[str, Any] = {"losses": {"mse": 1.0, "geocross": 0.01}} if blind else {}
+        schedule = load_method(method, steps=options.steps, **losses)
         return InverseTask(generator, operator, operator(truth), schedule=schedule, ids=[name])
 
     plain = run_plain(generator, operator, truth, name, options.steps)

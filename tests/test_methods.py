@@ -23,9 +23,10 @@ from ilo_pl.config.choices import choices
 from ilo_pl.config.compose import load_config
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.inversion.lr_schedules import one_cycle_drop
+from ilo_pl.losses.perceptual import load_lpips, resize_for_lpips
 from ilo_pl.operators import Identity
 from tests.conftest import IDS, images
-from tests.oracle import published_loop
+from tests.oracle import Published, published_loop
 
 Fit = Callable[..., ILOInversion]
 MakeTask = Callable[..., InverseTask]
@@ -62,13 +63,25 @@ def test_sparse_gen_moves_the_image_itself_within_its_ball(make_task: MakeTask, 
     assert result.stages[1].loss < result.stages[0].loss
 
 
-def test_official_is_the_published_loop_with_its_lost_skip(
+def test_official_is_the_published_loop(
     make_task: MakeTask, fit: Fit, tiny: TinyGenerator, truth: Tensor, mask: Mask
 ) -> None:
-    """The skip's loss and GEOCROSS included; rates are lower than published, where rounding grows."""
-    schedule = load_method("ilo_official", steps=20, lr=0.02, free_noises=[1, 2, 3, 4])
+    """Spheres, last iterates, the lost skip, LPIPS and GEOCROSS; rates are lower, where rounding grows."""
+    steps = [8, 6, 6, 6]
+    schedule = load_method("ilo_official", steps=steps, lr=0.02, free_noises=[1, 2, 3, 4])
     ours = images(fit(make_task(schedule, batch_size=4)))
     start = seeding.normal((4, 16), 0, IDS, "latents")
+    noises = [
+        seeding.normal(shape, 0, IDS, "noises", i) for i, shape in enumerate(tiny.noise_shapes)
+    ]
+    lpips = load_lpips("alex")
+    what = Published(
+        keep_skip=False,
+        spheres=True,
+        last=True,
+        geocross=0.01,
+        perceptual=lambda a, b: lpips(*(resize_for_lpips(x) for x in (a, b))),
+    )
     for i in range(4):
         one = mask.select([i])
         expected = published_loop(
@@ -78,11 +91,11 @@ def test_official_is_the_published_loop_with_its_lost_skip(
             start[i : i + 1],
             (0, 1, 2, 3),
             (1, 2, 3, 4),
-            steps=20,
+            steps=steps,
             lr=0.02,
+            noises={k: n[i : i + 1] for k, n in enumerate(noises)},
             observed=float(one.observed()),
-            keep_skip=False,
-            geocross=0.01,
+            what=what,
         )
         torch.testing.assert_close(ours[i : i + 1], expected, atol=1e-3, rtol=0)
 
@@ -143,7 +156,7 @@ def test_every_method_fits_the_default_generator_and_takes_its_steps(
     name: str, real: TinyGenerator
 ) -> None:
     schedule = load_method(name).resolve(real)
-    assert schedule.total_steps == (100 if name == "pulse" else 200)
+    assert schedule.total_steps == {"pulse": 100, "ilo_official": 150}.get(name, 200)
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,7 @@ def test_equals_the_published_loop(
             start[i : i + 1],
             splits,
             free,
-            steps=20,
+            steps=[20, 20, 20],
             lr=0.02,
             observed=float(one.observed()),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ class Objective:
         losses: weight of each loss term by name, with its options.
         noise: standard deviation of stochastic noise addition, in units of the measurements.
         validation: share of the measurements that is held out of the losses and judges instead.
+        judge: ``losses``: the weighted measurement losses; ``mse``: the squared error alone.
         seed: seed of the noise and of the choice of what is held out.
 
     Raises:
@@ -36,10 +37,12 @@ class Objective:
         *,
         noise: float = 0.0,
         validation: float = 0.0,
+        judge: Literal["losses", "mse"] = "losses",
         seed: int = 0,
     ) -> None:
         self.batch = batch
         self.noise = noise
+        self.judge = judge
         self.seed = seed
         self.held = held_out(batch, validation, seed) if validation > 0 else None
         self.loss = WeightedLoss(losses, LOSSES).to(batch.measurements.device)
@@ -69,6 +72,9 @@ class Objective:
                 # Judged by its noise, an iterate would be kept for its luck.
                 with torch.no_grad():
                     fidelity, _ = self._losses(image, clean, latents)
+            if self.judge == "mse":
+                observed = batch.operator.observed().to(image.device)
+                fidelity = mse(clean, batch.measurements, observed)
             if self.held is not None:
                 held = self.held
                 fidelity = mse(clean * held, batch.measurements * held, held.flatten(1).sum(1))

@@ -38,10 +38,15 @@ class Schedule(Spec):
         carry_skip: whether a new stage takes over the generator's skip connection (StyleGAN2's RGB
             skip) as part of the split state. The published code drops it, so that the image jumps;
             false does as it does.
+        noise_start: noise inputs that are variables begin at the generator's own values (``stored``), and the
+            others stay there; or all are drawn from N(0, 1), keyed by image id (``random``), as in the
+            published code.
         hand_over: what the next stage starts from: the ``best`` iterate of a stage, or its ``last``, as in
             the published code.
         validation: share of the measurements, drawn by seed and image id, that no stage fits; the best
             iterate is the one that predicts them best. 0 chooses it by the measurements it fits.
+        judge: what chooses the best iterate: all measurement losses by their weights (``losses``), or the squared
+            error of the measurements alone (``mse``), as in the published code.
         result: return the ``last`` stage's solution, or the one of the ``best`` (lowest) measurement
             loss among all stages, measured with the last stage's losses.
     """
@@ -50,9 +55,11 @@ class Schedule(Spec):
     latent_space: str = "v"
     latent_layout: Literal["shared", "per_slot"] = "per_slot"
     init: Literal["random", "mean"] = "random"
+    noise_start: Literal["stored", "random"] = "stored"
     carry_skip: bool = True
     hand_over: Literal["best", "last"] = "best"
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    judge: Literal["losses", "mse"] = "losses"
     result: Literal["last", "best"] = "last"
 
     def model_post_init(self, context: Any, /) -> None:

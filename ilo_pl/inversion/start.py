@@ -32,8 +32,15 @@ def first_point(task: InverseTask, batch: Batch, engine: Engine) -> Point:
         normal = seeding.normal(shape, task.seed, batch.ids, "latents")
     else:
         normal = torch.zeros(len(batch.ids), *shape)
-    latents = generator.from_normal(normal.to(batch.measurements.device), engine.space)
-    return Point(0, {}, latents, {})
+    device = batch.measurements.device
+    latents = generator.from_normal(normal.to(device), engine.space)
+    noises = {}
+    if schedule.noise_start == "random":
+        noises = {
+            i: seeding.normal(shape, task.seed, batch.ids, "noises", i).to(device)
+            for i, shape in enumerate(generator.noise_shapes)
+        }
+    return Point(0, {}, latents, noises)
 
 
 def _given_point(task: InverseTask, point: Point, batch: Batch, engine: Engine) -> Point:

@@ -175,6 +175,7 @@ class Walk:
             spec.losses,
             noise=task.noise_of(spec),
             validation=task.schedule.validation,
+            judge=task.schedule.judge,
             seed=task.seed,
         )
 
