@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -24,11 +24,18 @@ def full_precision(device: torch.device) -> Iterator[None]:
     try:
         for owner, name, value in switches:
             setattr(owner, name, value)
-        with torch.autocast(device.type, enabled=False):
+        with without_autocast(device):
             yield
     finally:
         for (owner, name, _), value in zip(switches, before, strict=True):
             setattr(owner, name, value)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return what keeps tensors in their types inside an autocast region, on devices that have autocast."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def exact_switches() -> list[tuple[Any, str, object]]:

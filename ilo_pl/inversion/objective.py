@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ilo_pl import seeding
 from ilo_pl.errors import ConfigurationError
+from ilo_pl.generators.precision import without_autocast
 from ilo_pl.inversion.source import Batch
 from ilo_pl.losses import LOSSES, LossInputs, WeightedLoss
 from ilo_pl.losses.fidelity import mse
@@ -62,7 +63,7 @@ class Objective:
             step: number of the step, which keys its noise; ``None`` adds none.
         """
         batch = self.batch
-        with torch.autocast(image.device.type, enabled=False):
+        with without_autocast(image.device):
             image = image.float()
             clean = batch.operator(image)
             if step is None or self.noise == 0:
@@ -117,10 +118,11 @@ def held_out(batch: Batch, share: float, seed: int) -> Tensor:
     drawn = (1, *shape[1:]) if len(shape) == 3 else tuple(shape)
     held = seeding.uniform(drawn, seed, batch.ids, "validation").to(measurements.device) < share
     held = batch.operator.hide(held.expand(measurements.shape).float()).bool()
-    empty = (held.flatten(1).sum(1) == 0).nonzero().flatten().tolist()
+    counts = held.flatten(1).sum(1).cpu().tolist()
+    empty = [image_id for image_id, count in zip(batch.ids, counts, strict=True) if not count]
     if empty:
         raise ConfigurationError(
-            f"{batch.ids[empty[0]]!r} has too few measurements to hold {share:.0%} of them out.",
+            f"{empty[0]!r} has too few measurements to hold {share:.0%} of them out.",
             hint="Set method.validation=0.",
         )
     return held
