@@ -85,7 +85,7 @@ class SplitGenerator(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def from_normal(self, normal: Tensor, space: str) -> Tensor:
-        """Turn N(0, 1) numbers ``(B, n, D)`` into latents of a space; zeros into its centre."""
+        """Turn N(0, 1) numbers ``(B, n, D)`` into latents of a space; zeros into the mean of its latents."""
 
     @abc.abstractmethod
     def stored_noise(self, index: int) -> Tensor:

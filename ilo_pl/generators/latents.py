@@ -54,6 +54,21 @@ def v_statistics(
     return mean.float(), (squares / samples - mean.square()).sqrt().float()
 
 
+@torch.no_grad()
+def mean_style(mapping: nn.Module, dim: int, samples: int = 20_000) -> Tensor:
+    """Estimate the mean of w, ``(dim,)``, to 1/141 of its standard deviation.
+
+    Args:
+        mapping: network from z ``(N, dim)`` to w ``(N, dim)``.
+        dim: latent dimension.
+        samples: number of z ~ N(0, 1) to average over.
+    """
+    device = next((p.device for p in mapping.parameters()), torch.device("cpu"))
+    draws = torch.randn(samples, dim, generator=torch.Generator().manual_seed(0))
+    mean: Tensor = mapping(draws.to(device)).mean(0)
+    return mean
+
+
 class LatentSpaces(nn.Module):
     """Map latents of the spaces z, v and w to styles.
 
@@ -81,13 +96,14 @@ class LatentSpaces(nn.Module):
         return styles.view_as(latents)
 
     def from_normal(self, normal: Tensor, space: str) -> Tensor:
-        """Return latents of a space drawn as ``normal`` says; zeros give the space's centre.
+        """Return latents of a space drawn as ``normal`` says; zeros give the mean of the space.
 
-        z and v are normal themselves. A draw in w is a z sent through the mapping network; the centre
-        of w is that of v.
+        z and v are normal themselves. A draw in w is a z sent through the mapping network.
         """
         if space != "w":
             return normal
+        if not bool(normal.any()):
+            return mean_style(self.mapping, normal.shape[-1]).expand_as(normal).clone()
         with torch.no_grad():
-            styles: Tensor = self(normal, "z" if bool(normal.any()) else "v")
+            styles: Tensor = self(normal, "z")
         return styles

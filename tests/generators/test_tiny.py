@@ -30,3 +30,16 @@ def test_latent_spaces_agree(tiny: TinyGenerator) -> None:
     assert torch.equal(tiny(w, "w"), tiny(z, "z"))
     assert tiny.from_normal(z, "v") is z
     assert torch.equal(tiny.from_normal(z, "w"), w)
+
+
+def test_the_mean_of_every_space_is_a_mean(tiny: TinyGenerator) -> None:
+    """As in StyleGAN2, whose files bring the mean of w: not the w of the mean of v, nor that of z = 0."""
+    zeros = torch.zeros(1, 1, 16)
+    draws = torch.randn(1, 200_000, 16, generator=torch.Generator().manual_seed(3))
+    for space in tiny.latent_spaces:
+        expected = tiny.from_normal(draws, space).double().mean(1, keepdim=True)
+        torch.testing.assert_close(
+            tiny.from_normal(zeros, space).double(), expected, atol=0.02, rtol=0
+        )
+    of_v = tiny.to_styles(zeros, "v")
+    assert not torch.allclose(tiny.from_normal(zeros, "w"), of_v, atol=0.02)
