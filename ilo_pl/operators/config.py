@@ -1,11 +1,11 @@
-"""One specification for each operator that a configuration can name."""
+"""One specification for each operator that a configuration can name: here operators are registered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -33,7 +33,7 @@ from ilo_pl.operators.makers import (
     Sequel,
 )
 from ilo_pl.operators.mask_config import MaskSpec
-from ilo_pl.spec import Number, Whole
+from ilo_pl.spec import Number, Whole, by_name
 
 Built = TypeVar("Built", OperatorMaker, ForwardOperator)
 
@@ -41,6 +41,7 @@ Built = TypeVar("Built", OperatorMaker, ForwardOperator)
 class BicubicSpec(OperatorConfig):
     """Down-sampling by an integer ``factor``: bicubic with anti-aliasing."""
 
+    task: ClassVar[str] = "super_resolution"
     name: Literal["bicubic"]
     factor: Annotated[Whole, Field(ge=1)]
 
@@ -52,6 +53,7 @@ class BicubicSpec(OperatorConfig):
 class BlurSpec(OperatorConfig):
     """Gaussian blur of standard deviation ``sigma``, in pixels."""
 
+    task: ClassVar[str] = "deblurring"
     name: Literal["blur"]
     sigma: Number
 
@@ -63,6 +65,7 @@ class BlurSpec(OperatorConfig):
 class MotionBlurSpec(OperatorConfig):
     """Blur along a line of ``length`` pixels, ``angle`` degrees counter-clockwise from the right."""
 
+    task: ClassVar[str] = "deblurring"
     name: Literal["motion_blur"]
     length: Number
     angle: Number = 0.0
@@ -75,6 +78,7 @@ class MotionBlurSpec(OperatorConfig):
 class RandomProjectionSpec(OperatorConfig):
     """Compressed sensing: ``fraction`` of the number of scalars is how many measurements there are."""
 
+    task: ClassVar[str] = "compressed_sensing"
     name: Literal["circulant", "gaussian"]
     fraction: Annotated[Number, Field(gt=0, le=1)]
 
@@ -88,6 +92,7 @@ class RandomProjectionSpec(OperatorConfig):
 class GreySpec(OperatorConfig):
     """Luma only."""
 
+    task: ClassVar[str] = "colourisation"
     name: Literal["grey"]
 
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
@@ -98,6 +103,7 @@ class GreySpec(OperatorConfig):
 class IdentitySpec(OperatorConfig):
     """The image itself."""
 
+    task: ClassVar[str] = "inversion"
     name: Literal["identity"]
 
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
@@ -114,6 +120,7 @@ class ClassifierSpec(OperatorConfig):
         target: number or name of the wanted class.
     """
 
+    task: ClassVar[str] = "ood_generation"
     name: Literal["classifier"]
     model: str
     weights: str | None = None
@@ -151,6 +158,7 @@ class CompositionSpec(OperatorConfig):
             before it measured.
     """
 
+    task: ClassVar[str] = "deblurring"
     name: Literal["composition"]
     parts: tuple[PartSpec, ...]
 
@@ -200,4 +208,6 @@ def _naming(i: int, part: PartSpec) -> Iterator[None]:
         raise type(error)(what, choices=error.choices, hint=error.hint) from None
 
 
+# What is not in this union cannot be chosen; everything that lists operators reads it.
 OperatorSpec = Annotated[PartSpec | CompositionSpec | ClassifierSpec, Field(discriminator="name")]
+OPERATORS: dict[str, type[OperatorConfig]] = by_name(OperatorSpec)

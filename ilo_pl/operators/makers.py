@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -53,7 +54,15 @@ class Fixed(OperatorMaker):
 
 
 class OperatorConfig(Spec, abc.ABC):
-    """Which operator, with which parameters."""
+    """Which operator, with which parameters.
+
+    Every specification has ``name``, a literal of what it is called in configurations.
+
+    Attributes:
+        task: a task that the operator suits.
+    """
+
+    task: ClassVar[str]
 
     @abc.abstractmethod
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from PIL import ImageColor
@@ -30,6 +30,7 @@ class MaskSpec(OperatorConfig):
         colour: pixels of exactly this colour are missing, for example ``'#00ff00'``.
     """
 
+    task: ClassVar[str] = "inpainting"
     name: Literal["mask"]
     fraction: Number | None = None
     file: Annotated[str, Field(min_length=1)] | None = None

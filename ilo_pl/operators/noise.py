@@ -13,7 +13,7 @@ from torch import Tensor
 from ilo_pl import seeding
 from ilo_pl.errors import InputError
 from ilo_pl.io.images import GREY_LEVELS
-from ilo_pl.spec import Number, Spec, Whole
+from ilo_pl.spec import Number, Spec, Whole, by_name
 
 MAX_SIGMA = 1e6
 # float32 counts single photons up to here.
@@ -65,9 +65,8 @@ class GaussianNoise(NoiseModel):
         """Return the measurements plus sigma / 127.5 times a standard normal number each."""
         if self.sigma == 0:
             return clean
-        return clean + self.sigma / GREY_LEVELS * seeding.normal(
-            clean.shape[1:], seed, ids, PURPOSE
-        )
+        drawn = seeding.normal(clean.shape[1:], seed, ids, PURPOSE).to(clean.device)
+        return clean + self.sigma / GREY_LEVELS * drawn
 
 
 class PoissonNoise(NoiseModel):
@@ -97,12 +96,13 @@ class PoissonNoise(NoiseModel):
                 f"{float(clean.min()):.3g}.",
                 hint="Measurements that mix pixels with both signs take noise=gaussian.",
             )
-        rate = (clean.clamp(min=-1) + 1) / 2 * self.photons
+        # Numbers are drawn on the CPU, so that every device sees the same ones.
+        rate = ((clean.clamp(min=-1) + 1) / 2 * self.photons).cpu()
         counts = [
             torch.poisson(one, seeding.stream(seed, image_id, PURPOSE))
             for one, image_id in zip(rate, ids, strict=True)
         ]
-        return torch.stack(counts) / self.photons * 2 - 1
+        return torch.stack(counts).to(clean.device) / self.photons * 2 - 1
 
 
 class SaltAndPepper(NoiseModel):
@@ -122,7 +122,7 @@ class SaltAndPepper(NoiseModel):
     def apply(self, clean: Tensor, seed: int, ids: Sequence[str]) -> Tensor:
         """Return the measurements with some of them replaced by -1 or 1."""
         places = (1, *clean.shape[2:]) if clean.ndim == 4 else tuple(clean.shape[1:])
-        draw = seeding.uniform(places, seed, ids, PURPOSE)
+        draw = seeding.uniform(places, seed, ids, PURPOSE).to(clean.device)
         speck = torch.where(draw < self.share / 2, -1.0, 1.0)
         return torch.where(draw < self.share, speck, clean)
 
@@ -159,7 +159,9 @@ class Quantisation(NoiseModel):
         return level * step + self.low
 
 
+# What is not in this union cannot be chosen; everything that lists noise models reads it.
 NoiseSpec = Annotated[
     NoNoise | GaussianNoise | PoissonNoise | SaltAndPepper | Quantisation,
     Field(discriminator="name"),
 ]
+NOISES: dict[str, type[NoiseModel]] = by_name(NoiseSpec)
