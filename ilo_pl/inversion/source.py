@@ -28,8 +28,8 @@ class Batch:
     operator: ForwardOperator
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        return Batch(self.ids, self.measurements.to(device), self.operator.to(device))
+        """Return the batch on a device; the operator, which a source may share, stays where it is."""
+        return Batch(self.ids, self.measurements.to(device), self.operator.on(device))
 
 
 class MeasurementSource(abc.ABC):

@@ -77,8 +77,8 @@ class Chain(ForwardOperator, abc.ABC):
         last = self.operators[-1]
         if not last.pixelwise:
             return last.observed()
-        device = next((b.device for b in self.buffers()), None)
-        return self.hide(torch.ones(1, *self.measurement_shape, device=device)).flatten(1).sum(1)
+        ones = torch.ones(1, *self.measurement_shape, device=self.device)
+        return self.hide(ones).flatten(1).sum(1)
 
     def picture(self, measurements: Tensor) -> Tensor | None:
         """Return the last operator's picture."""
