@@ -164,9 +164,7 @@ def test_the_share_that_is_missing_is_that_of_what_is_measured(photos: Path) -> 
 
 
 @pytest.mark.parametrize("hole", [128, 255])
-def test_a_mask_file_that_hides_nothing_is_refused(
-    photos: Path, tmp_path: Path, hole: int
-) -> None:
+def test_a_mask_file_that_hides_nothing_is_refused(photos: Path, tmp_path: Path, hole: int) -> None:
     mask = paint(tmp_path / "mask.png", hole)
     with pytest.raises(IloError, match=f"hides nothing: its darkest pixel is grey level {hole}"):
         measure(photos, "task=inpainting", f"operator.file={mask}")

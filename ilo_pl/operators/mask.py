@@ -37,7 +37,10 @@ class Mask(LinearOperator):
         if mask.ndim != 4 or mask.shape[1] != 1:
             raise InputError(f"A mask has shape (H, W) or (B, 1, H, W); got {tuple(mask.shape)}.")
         if not bool(((mask == 0) | (mask == 1)).all()):
-            raise InputError("A mask holds only 0 (missing) and 1 (observed).")
+            raise InputError(
+                "A mask holds only 0 (missing) and 1 (observed).",
+                hint="Of a picture of grey levels take mask > 127.",
+            )
         empty = (mask.sum((1, 2, 3)) == 0).nonzero().flatten().tolist()
         if empty:
             raise InputError(
