@@ -68,13 +68,21 @@ def check_batch_size(given: object) -> None:
         )
 
 
-def as_operator(given: object, image_shape: tuple[int, int, int]) -> ForwardOperator:
-    """Return an operator; a function or module of images becomes one.
+def as_operator(given: object, generator: SplitGenerator) -> ForwardOperator:
+    """Return an operator of a generator's images; a function or module of them becomes one.
 
     Raises:
         ConfigurationError: it is neither, or cannot be used as one.
+        InputError: it is for images of another shape.
     """
+    if given is None:
+        raise ConfigurationError("Measurements given as a tensor need their operator.")
     if isinstance(given, ForwardOperator):
+        if given.image_shape != generator.image_shape:
+            raise InputError(
+                f"{type(given).__name__} measures images of shape {given.image_shape}; "
+                f"{type(generator).__name__} makes {generator.image_shape}."
+            )
         return given
     if type(given).__module__.partition(".")[0] == "deepinv":
         raise ConfigurationError(
@@ -82,7 +90,7 @@ def as_operator(given: object, image_shape: tuple[int, int, int]) -> ForwardOper
             hint="ilo_pl.operators.deepinv.deepinv_operator(physics, image_shape) makes an operator of it.",
         )
     if callable(given) and not isinstance(given, type):
-        return FunctionOperator(given, image_shape)
+        return FunctionOperator(given, generator.image_shape)
     raise ConfigurationError(
         f"operator is {_what(given)}, not a ForwardOperator.",
         hint="Give an instance of ilo_pl.operators, such as Identity(generator.image_shape) or Mask(mask), or a "

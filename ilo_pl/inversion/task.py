@@ -76,15 +76,7 @@ class InverseTask:
         if isinstance(measurements, MeasurementSource):
             self.source = measurements
         else:
-            if operator is None:
-                raise ConfigurationError("Measurements given as a tensor need their operator.")
-            operator = as_operator(operator, generator.image_shape)
-            if operator.image_shape != generator.image_shape:
-                raise InputError(
-                    f"{type(operator).__name__} measures images of shape {operator.image_shape}; "
-                    f"{type(generator).__name__} makes {generator.image_shape}."
-                )
-            self.source = InMemory(operator, measurements, ids)
+            self.source = InMemory(as_operator(operator, generator), measurements, ids)
         generator.freeze()
         self.generator = generator
         self.schedule = schedule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar, final
 
 import torch
 from pydantic import Field
@@ -29,7 +29,6 @@ from ilo_pl.operators.makers import (
     ImageShape,
     OperatorConfig,
     OperatorMaker,
-    Reduction,
     Sequel,
 )
 from ilo_pl.operators.mask_config import MaskSpec
@@ -38,6 +37,7 @@ from ilo_pl.spec import Number, Whole, by_name
 Built = TypeVar("Built", OperatorMaker, ForwardOperator)
 
 
+@final
 class BicubicSpec(OperatorConfig):
     """Down-sampling by an integer ``factor``: bicubic with anti-aliasing."""
 
@@ -47,9 +47,10 @@ class BicubicSpec(OperatorConfig):
 
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
         """Return the maker of this operator."""
-        return Reduction(Separable.bicubic(image_shape, self.factor))
+        return Fixed(Separable.bicubic(image_shape, self.factor), reduces=True)
 
 
+@final
 class BlurSpec(OperatorConfig):
     """Gaussian blur of standard deviation ``sigma``, in pixels."""
 
@@ -62,6 +63,7 @@ class BlurSpec(OperatorConfig):
         return Fixed(Separable.gaussian_blur(image_shape, self.sigma))
 
 
+@final
 class MotionBlurSpec(OperatorConfig):
     """Blur along a line of ``length`` pixels, ``angle`` degrees counter-clockwise from the right."""
 
@@ -75,6 +77,7 @@ class MotionBlurSpec(OperatorConfig):
         return Fixed(Convolution.motion_blur(image_shape, self.length, self.angle))
 
 
+@final
 class RandomProjectionSpec(OperatorConfig):
     """Compressed sensing: ``fraction`` of the number of scalars is how many measurements there are."""
 
@@ -89,6 +92,7 @@ class RandomProjectionSpec(OperatorConfig):
         return Fixed(kind(image_shape, count, seed))
 
 
+@final
 class GreySpec(OperatorConfig):
     """Luma only."""
 
@@ -100,6 +104,7 @@ class GreySpec(OperatorConfig):
         return Fixed(Grey(image_shape))
 
 
+@final
 class IdentitySpec(OperatorConfig):
     """The image itself."""
 
@@ -111,6 +116,7 @@ class IdentitySpec(OperatorConfig):
         return Fixed(Identity(image_shape))
 
 
+@final
 class ClassifierSpec(OperatorConfig):
     """What a classifier sees, and the class that it shall see.
 
@@ -150,6 +156,7 @@ PartSpec = Annotated[
 ]
 
 
+@final
 class CompositionSpec(OperatorConfig):
     """Operators one after the other.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
+from typing import Self, final
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ def as_real(measurements: Tensor) -> Tensor:
     return torch.view_as_real(measurements) if measurements.is_complex() else measurements
 
 
+@final
 class FunctionOperator(ForwardOperator):
     """Measure with a callable or a module.
 

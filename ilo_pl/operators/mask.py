@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.operators.base import LinearOperator
 
 
+@final
 class Mask(LinearOperator):
     """Keep the observed pixels and set the missing ones to zero (mid-grey of [-1, 1]).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from PIL import ImageColor
@@ -19,6 +19,7 @@ from ilo_pl.operators.makers import ImageShape, OperatorConfig, OperatorMaker
 from ilo_pl.spec import Number, Whole
 
 
+@final
 class MaskSpec(OperatorConfig):
     """Which pixels are observed; exactly one source.
 
@@ -73,6 +74,7 @@ class MaskSpec(OperatorConfig):
         return Mask(mask, image_shape[0])
 
 
+@final
 class MaskMaker(OperatorMaker):
     """Makes the mask of each image from the one source that the configuration names.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, final
 
 import torch
 from pydantic import Field, model_validator
@@ -40,6 +40,7 @@ class NoiseModel(Spec, abc.ABC):
         """
 
 
+@final
 class NoNoise(NoiseModel):
     """Measurements as the operator gives them."""
 
@@ -55,6 +56,7 @@ class NoNoise(NoiseModel):
         return clean
 
 
+@final
 class GaussianNoise(NoiseModel):
     """Independent Gaussian noise of standard deviation ``sigma``, in 8-bit grey levels."""
 
@@ -69,6 +71,7 @@ class GaussianNoise(NoiseModel):
         return clean + self.sigma / GREY_LEVELS * drawn
 
 
+@final
 class PoissonNoise(NoiseModel):
     """Counting photons: intensity (y + 1) / 2 is measured by Poisson numbers of mean ``photons`` times it.
 
@@ -105,6 +108,7 @@ class PoissonNoise(NoiseModel):
         return torch.stack(counts).to(clean.device) / self.photons * 2 - 1
 
 
+@final
 class SaltAndPepper(NoiseModel):
     """A random ``share`` of the pixels is white or black, with equal chance.
 
@@ -127,6 +131,7 @@ class SaltAndPepper(NoiseModel):
         return torch.where(draw < self.share, speck, clean)
 
 
+@final
 class Quantisation(NoiseModel):
     """Values are clipped to [low, high] and rounded to ``levels`` evenly spaced numbers from low to high.
 
