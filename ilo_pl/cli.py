@@ -198,7 +198,8 @@ def info() -> None:
 
     from ilo_pl.config.choices import choices
     from ilo_pl.losses import LOSSES
-    from ilo_pl.operators import OPERATORS
+    from ilo_pl.operators.config import OPERATORS
+    from ilo_pl.operators.noise import NOISES
     from ilo_pl.weights.registry import registry
 
     table = Table(show_header=False, box=None)
@@ -208,18 +209,11 @@ def info() -> None:
     cpu = f"CPU ({torch.get_num_threads()} threads)"
     table.add_row("versions", f"Python {platform.python_version()}, {versions}")
     table.add_row("devices", ", ".join([cpu, *gpus]))
-    for group, word in (
-        ("generator", "generators"),
-        ("noise", "noise models"),
-        ("task", "tasks"),
-        ("method", "methods"),
-        ("trainer", "trainers"),
-        ("logger", "loggers"),
-        ("experiment", "experiments"),
-    ):
-        table.add_row(word, ", ".join(choices(group)))
     table.add_row("operators", ", ".join(OPERATORS))
+    table.add_row("noise models", ", ".join(NOISES))
     table.add_row("losses", ", ".join(LOSSES))
+    for group in ("generator", "task", "method", "trainer", "logger", "experiment"):
+        table.add_row(f"{group}s", ", ".join(choices(group)))
     for entry in registry().values():
         table.add_row("weights", f"{entry.name}: {entry.source}; {entry.licence}")
     table.add_row("package", str(resources.files("ilo_pl")))

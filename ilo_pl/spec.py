@@ -137,6 +137,12 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for inner in get_args(annotation) for model in _models(inner)]
 
 
+def by_name(annotation: Any) -> dict[str, Any]:
+    """Return the specifications of a union by each value that their key ``name`` may have, sorted."""
+    found = {str(tag): model for model in _models(annotation) for tag in _tags(model)}
+    return dict(sorted(found.items()))
+
+
 def _tags(spec: type[BaseModel]) -> tuple[Any, ...]:
     name = spec.model_fields.get("name")
     return get_args(name.annotation) if name is not None else ()

@@ -20,7 +20,11 @@ from PIL import Image
 
 from ilo_pl import TinyGenerator
 from ilo_pl.config import choices, compose
+from ilo_pl.generators import GENERATORS
 from ilo_pl.io.images import to_bytes
+from ilo_pl.losses import LOSSES
+from ilo_pl.operators.config import OPERATORS
+from ilo_pl.operators.noise import NOISES
 from tests.conftest import command
 
 Run = Callable[..., tuple[int, str, str]]
@@ -486,24 +490,27 @@ def test_every_shipped_choice_composes() -> None:
             assert made.schedule.stages
 
 
-def test_every_operator_has_a_task_to_name() -> None:
-    assert set(choices.TASK_OF) == set(choices.choices("operator"))
-    assert set(choices.TASK_OF.values()) <= set(choices.choices("task"))
+def test_what_is_registered_has_a_file_and_what_has_a_file_is_registered() -> None:
+    assert list(OPERATORS) == choices.choices("operator")
+    assert list(NOISES) == choices.choices("noise")
+    assert sorted([*GENERATORS, "custom"]) == choices.choices("generator")
+    assert {spec.task for spec in OPERATORS.values()} <= set(choices.choices("task"))
+    template = yaml.safe_load((choices.config_dir() / "method" / "_base.yaml").read_text())
+    assert list(template["losses"]) == list(LOSSES)
 
 
-def test_info_lists_what_can_be_chosen(run: Run) -> None:
+def test_info_lists_what_can_be_chosen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")
     status, out, _ = run("info")
     assert status == 0
-    for word in (
-        "mobilestylegan_ffhq",
-        "tiny",
-        "random_inpainting",
-        "csgm",
-        "ilo",
-        "mask",
-        "Apache-2.0",
-    ):
-        assert word in out
+    rows = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in out.splitlines())
+    listed = {word: rows[word].split(", ") for word in rows}
+    assert listed["operators"] == choices.choices("operator")
+    assert listed["noise models"] == choices.choices("noise")
+    assert listed["losses"] == list(LOSSES)
+    assert listed["generators"] == choices.choices("generator")
+    assert listed["tasks"] == choices.choices("task")
+    assert "Apache-2.0" in out
 
 
 def test_the_installed_command_starts() -> None:

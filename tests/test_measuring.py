@@ -133,6 +133,59 @@ SLIPS: dict[str, tuple[list[str], str]] = {
 }
 
 
+def paint(path: Path, hole: int, alpha: int = 255) -> Path:
+    """Write a white mask with a hole of 8 x 8 pixels."""
+    pixels = torch.full((32, 32, 4), 255, dtype=torch.uint8)
+    pixels[4:12, 4:12] = torch.tensor([hole, hole, hole, alpha])
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels.numpy()).save(path)
+    return path
+
+
+@pytest.mark.parametrize(("hole", "alpha"), [(0, 255), (127, 255), (255, 0), (0, 0)])
+def test_dark_and_transparent_pixels_of_a_mask_file_are_missing(
+    photos: Path, tmp_path: Path, hole: int, alpha: int
+) -> None:
+    mask = paint(tmp_path / "mask.png", hole, alpha)
+    operator = measure(photos, "task=inpainting", f"operator.file={mask}").operator
+    expected = torch.ones(32, 32)
+    expected[4:12, 4:12] = 0
+    assert isinstance(operator, Mask)
+    assert torch.equal(operator.mask, expected.expand(2, 1, 32, 32))
+    assert operator.missing_share().tolist() == pytest.approx([64 / 1024] * 2)
+
+
+def test_the_share_that_is_missing_is_that_of_what_is_measured(photos: Path) -> None:
+    chain = parts("{name: bicubic, factor: 2}, {name: grey}, {name: mask, box: [0, 0, 8, 4]}")
+    assert measure(photos, *chain).operator.missing_share().tolist() == pytest.approx([32 / 256])
+    assert measure(photos, "task=compressed_sensing").operator.missing_share().tolist() == [0]
+    # Who asks for it in numbers may observe everything.
+    assert measure(photos, "operator.fraction=1").operator.missing_share().tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("hole", [128, 255])
+def test_a_mask_file_that_hides_nothing_is_refused(photos: Path, tmp_path: Path, hole: int) -> None:
+    mask = paint(tmp_path / "mask.png", hole)
+    with pytest.raises(IloError, match=f"hides nothing: its darkest pixel is grey level {hole}"):
+        measure(photos, "task=inpainting", f"operator.file={mask}")
+
+
+def test_alpha_that_hides_nothing_is_refused(photos: Path) -> None:
+    for path in photos.iterdir():
+        Image.open(path).convert("RGB").convert("RGBA").save(path)
+    with pytest.raises(IloError, match="No pixel of 'ann' is transparent"):
+        measure(photos, "task=inpainting")
+
+
+def test_one_file_serves_all_images_and_a_folder_goes_by_name(photos: Path, tmp_path: Path) -> None:
+    mask = paint(tmp_path / "masks" / "ann.png", 0)
+    assert measure(photos, "task=inpainting", f"operator.file={mask}").operator.count == 2
+    folder = ["task=inpainting", f"operator.file={mask.parent}"]
+    assert measure(photos, *folder, indices=(0,)).operator.count is None
+    with pytest.raises(IloError, match="no mask for 'bob'"):
+        measure(photos, *folder)
+
+
 @pytest.mark.parametrize("slip", SLIPS)
 def test_slips_are_explained(photos: Path, slip: str) -> None:
     overrides, says = SLIPS[slip]

@@ -13,20 +13,8 @@ from ilo_pl.errors import ConfigurationError, nearest, unknown
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.inversion.stage_spec import Stage
 from ilo_pl.losses import LOSSES
+from ilo_pl.operators.config import OPERATORS
 
-# A task that an operator suits; most tasks bring theirs.
-TASK_OF = {
-    "bicubic": "super_resolution",
-    "blur": "deblurring",
-    "circulant": "compressed_sensing",
-    "classifier": "ood_generation",
-    "composition": "deblurring",
-    "gaussian": "compressed_sensing",
-    "grey": "colourisation",
-    "identity": "inversion",
-    "mask": "inpainting",
-    "motion_blur": "deblurring",
-}
 # What a method that searches has.
 COLUMNS = {"splits", *Stage.model_fields, *Schedule.model_fields}
 
@@ -82,7 +70,7 @@ def _remedy(key: str, known: Sequence[str]) -> str:
         owners = [
             c for c in choices(group) if rest in OmegaConf.load(config_dir() / group / f"{c}.yaml")
         ]
-        tasks = [f"task={TASK_OF[c]} operator={c}" for c in owners if group == "operator"]
+        tasks = [f"task={OPERATORS[c].task} operator={c}" for c in owners if group == "operator"]
         if owners:
             return f"It is a key of {' or '.join(tasks or [f'{group}={c}' for c in owners])}. "
     close = nearest(key, known) or [k for k in known if k.endswith(key.rpartition(".")[2])]

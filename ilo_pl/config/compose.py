@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ilo_pl.config.choices import TASK_OF, check_keys, choices, config_dir
+from ilo_pl.config.choices import check_keys, choices, config_dir
 from ilo_pl.config.method import last_value, schedule_from_columns
 from ilo_pl.config.overrides import parse_override
 from ilo_pl.config.run import RunConfig, _check_sequence
@@ -20,6 +20,7 @@ from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.io.measurements import Origin, find_measurements, load_origin
+from ilo_pl.operators.config import OPERATORS
 
 GROUPS = ("generator", "operator", "noise", "task", "method", "follow", "trainer", "logger")
 
@@ -163,7 +164,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
             raise ConfigurationError(
                 f"operator={picks['operator']} needs the task that it belongs to.",
                 choices=choices("task"),
-                hint=f"For example task={TASK_OF[picks['operator']]} operator={picks['operator']}.",
+                hint=f"For example task={OPERATORS[picks['operator']].task} operator={picks['operator']}.",
             )
         base = compose("default", [f"{g}={p}" for g, p in picks.items()])
         check_keys([p.key_or_group for p in parsed if p.key_or_group not in picks], base)

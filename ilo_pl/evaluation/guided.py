@@ -45,13 +45,14 @@ def score_guided(
         classifier: judges the pictures as they were saved.
         target: number of the wanted class.
     """
-    scorer = Scorer()
+    scorer = Scorer(classifier.device)
     scores = []
     for image_id in ids:
         first = next(iter(stage_images(folder, image_id).values()))
         start = load_image(first).rgb
         final = load_image(folder.path / "reconstructions" / f"{image_id}.png").rgb
-        chances = classifier(torch.stack([start, final])).softmax(1)[:, target].tolist()
+        pair = torch.stack([start, final]).to(classifier.device)
+        chances = classifier(pair).softmax(1)[:, target].tolist()
         distance = scorer(image_id, final, start)
         scores.append(
             GuidedScores(

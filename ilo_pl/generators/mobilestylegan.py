@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +129,7 @@ class Block(nn.Module):
         return y
 
 
+@final
 class MobileStyleGAN(SplitGenerator):
     """MobileStyleGAN with 16 live style slots, 15 noise inputs and splits 0 to 8.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ilo_pl.generators.base import Split, SplitGenerator, State
 from ilo_pl.generators.latents import SPACES
 
 
+@final
 class SequentialGenerator(SplitGenerator):
     """A generator or decoder that runs its modules one after the other: DCGAN, VAE decoder, MLP.
 

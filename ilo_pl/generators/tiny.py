@@ -7,7 +7,7 @@ states of two tensors, which the shipped MobileStyleGAN does not have. Its weigh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from ilo_pl.generators.base import Split, SplitGenerator, State
 from ilo_pl.generators.latents import SPACES, LatentSpaces, v_statistics
 
 
+@final
 class TinyGenerator(SplitGenerator):
     """Random network with 4 style slots, 4 noise inputs and splits 0 to 4.
 
@@ -40,18 +41,7 @@ class TinyGenerator(SplitGenerator):
         self.modulations = nn.ModuleList(nn.Linear(latent_dim, channels) for _ in sizes)
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in sizes)
         self.to_rgb = nn.ModuleList(nn.Conv2d(channels, 3, 1) for _ in sizes)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
-                parameter.copy_(torch.randn(parameter.shape, generator=rng) * fan_in**-0.5)
-            self.const.mul_(channels**0.5)
-            for name, parameter in self.named_parameters():
-                if name.startswith("modulations") and name.endswith("bias"):
-                    parameter.fill_(1.0)
-                elif name.startswith(("convs", "to_rgb")) and name.endswith("bias"):
-                    parameter.mul_(0.1)
-                elif name.startswith("to_rgb"):
-                    parameter.mul_(0.3)
+        self._draw_weights(rng)
         self.freeze()
         mean, std = v_statistics(mapping, latent_dim, samples=20_000, seed=seed)
         self.latents.v_mean.copy_(mean)
@@ -73,6 +63,21 @@ class TinyGenerator(SplitGenerator):
         )
         image = Split("image", {"image": (3, 32, 32)}, first_slot=4, first_noise=4)
         self.splits = (Split("latent", {}, 0, 0), *inner, image)
+
+    @torch.no_grad()
+    def _draw_weights(self, rng: torch.Generator) -> None:
+        """Draw weights of a scale at which images have contrast and are not saturated."""
+        for parameter in self.parameters():
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
+            parameter.copy_(torch.randn(parameter.shape, generator=rng) * fan_in**-0.5)
+        self.const.mul_(self.const.shape[1] ** 0.5)
+        for name, parameter in self.named_parameters():
+            if name.startswith("modulations") and name.endswith("bias"):
+                parameter.fill_(1.0)
+            elif name.startswith(("convs", "to_rgb")) and name.endswith("bias"):
+                parameter.mul_(0.1)
+            elif name.startswith("to_rgb"):
+                parameter.mul_(0.3)
 
     def block(self, k: int, state: State, styles: Tensor, noises: Sequence[Tensor | None]) -> State:
         """See :meth:`SplitGenerator.block`."""

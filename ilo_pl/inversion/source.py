@@ -6,10 +6,12 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ilo_pl.errors import InputError
+from ilo_pl.inversion.arguments import as_ids, as_measurements, check_scale
 from ilo_pl.operators.base import ForwardOperator
 
 
@@ -28,8 +30,8 @@ class Batch:
     operator: ForwardOperator
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        return Batch(self.ids, self.measurements.to(device), self.operator.to(device))
+        """Return the batch on a device; the operator, which a source may share, stays where it is."""
+        return Batch(self.ids, self.measurements.to(device), self.operator.on(device))
 
 
 class MeasurementSource(abc.ABC):
@@ -51,40 +53,30 @@ class InMemory(MeasurementSource):
 
     Args:
         operator: the forward operator; bound to as many images as there are measurements, or to none.
-        measurements: ``(B, *operator.measurement_shape)``.
+        measurements: ``(B, *operator.measurement_shape)``, a tensor or a NumPy array; floating point, in the
+            units of the operator, for which pictures are in [-1, 1].
         ids: ids of the images; ``image0``, ``image1``, ... by default.
 
     Raises:
-        InputError: shapes or counts do not fit, or a measurement is not finite.
+        InputError: types, shapes or counts do not fit, or a measurement is not finite or far too large.
     """
 
     def __init__(
-        self, operator: ForwardOperator, measurements: Tensor, ids: Sequence[str] | None = None
+        self,
+        operator: ForwardOperator,
+        measurements: Tensor | np.ndarray,
+        ids: Sequence[str] | None = None,
     ) -> None:
-        expected = operator.measurement_shape
-        if tuple(measurements.shape[1:]) != expected or not len(measurements):
-            raise InputError(
-                f"Measurements have shape {tuple(measurements.shape)}; {type(operator).__name__} "
-                f"gives (B, {', '.join(map(str, expected))}).",
-                hint="Put the images of a batch along the first dimension.",
-            )
+        measurements = as_measurements(measurements, operator.measurement_shape)
         count = len(measurements)
-        self.ids = tuple(ids) if ids is not None else tuple(f"image{i}" for i in range(count))
-        if len(self.ids) != count or len(set(self.ids)) != count:
-            raise InputError(
-                f"{count} measurements need {count} different ids; got {list(self.ids)}."
-            )
-        bad = [i for i in self.ids if not i or i.startswith(".") or set(i) & set("/\\\0")]
-        if bad:
-            raise InputError(
-                f"The id {bad[0]!r} cannot be a file name, and results are named by ids."
-            )
+        self.ids = as_ids(ids, count)
         if operator.count not in (None, count):
             raise InputError(
                 f"The operator is made for {operator.count} images and there are {count} measurements."
             )
         for image_id, values in zip(self.ids, measurements, strict=True):
             check_finite(image_id, values)
+        check_scale(operator, measurements, self.ids)
         self._operator = operator
         self._measurements = measurements.detach().float()
 

@@ -6,11 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
+import numpy as np
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.generators.point import Point
+from ilo_pl.inversion.arguments import (
+    as_operator,
+    check_batch_size,
+    check_generator,
+    check_schedule,
+)
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.inversion.source import InMemory, MeasurementSource
 from ilo_pl.inversion.stage_spec import Stage
@@ -28,8 +35,10 @@ class InverseTask:
 
     Args:
         generator: the frozen generator. Its weights are taken out of differentiation.
-        operator: the forward operator A, or ``None`` when ``measurements`` is a source.
-        measurements: ``(B, *operator.measurement_shape)``, or a :class:`MeasurementSource`.
+        operator: the forward operator A, or ``None`` when ``measurements`` is a source. A differentiable
+            function or a module becomes a :class:`~ilo_pl.operators.FunctionOperator`.
+        measurements: ``(B, *operator.measurement_shape)`` as a tensor or a NumPy array, pictures in
+            [-1, 1]; or a :class:`MeasurementSource`.
         schedule: what to search, for how long and how far.
         ids: ids of the images; results are named by them and random numbers keyed by them.
         seed: seed of every random draw.
@@ -48,8 +57,8 @@ class InverseTask:
     def __init__(  # noqa: PLR0913  # each names a part of the problem
         self,
         generator: SplitGenerator,
-        operator: ForwardOperator | None,
-        measurements: Tensor | MeasurementSource,
+        operator: ForwardOperator | Callable[[Tensor], Tensor] | None,
+        measurements: Tensor | np.ndarray | MeasurementSource,
         *,
         schedule: Schedule,
         ids: Sequence[str] | None = None,
@@ -58,9 +67,10 @@ class InverseTask:
         start: Start | None = None,
         noise_sigma: float = 0.0,
     ) -> None:
+        check_generator(generator)
+        check_schedule(schedule)
+        check_batch_size(batch_size)
         schedule = schedule.resolve(generator, started=start is not None)
-        if batch_size < 1:
-            raise ConfigurationError(f"batch_size = {batch_size}; it must be at least 1.")
         if not 0 <= noise_sigma < math.inf:
             raise ConfigurationError(
                 f"noise_sigma = {noise_sigma}; a standard deviation is a finite number from 0 on."
@@ -68,14 +78,7 @@ class InverseTask:
         if isinstance(measurements, MeasurementSource):
             self.source = measurements
         else:
-            if operator is None:
-                raise ConfigurationError("Measurements given as a tensor need their operator.")
-            if operator.image_shape != generator.image_shape:
-                raise InputError(
-                    f"{type(operator).__name__} measures images of shape {operator.image_shape}; "
-                    f"{type(generator).__name__} makes {generator.image_shape}."
-                )
-            self.source = InMemory(operator, measurements, ids)
+            self.source = InMemory(as_operator(operator, generator), measurements, ids)
         generator.freeze()
         self.generator = generator
         self.schedule = schedule

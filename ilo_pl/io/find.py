@@ -48,10 +48,15 @@ def find_images(path: Path) -> dict[str, Path]:
     return {file.stem: file for file in files}
 
 
-def file_for(files: Mapping[str, Path], image_id: str) -> Path | None:
-    """Return what goes with an image: the file of its name, or the only one, which goes with all."""
-    only = next(iter(files.values())) if len(files) == 1 else None
-    return files.get(image_id, only)
+def file_for(image_id: str, path: Path, files: Mapping[str, Path]) -> Path | None:
+    """Return what goes with an image: the file of its name, or the one that serves all.
+
+    Args:
+        image_id: id of the image.
+        path: what the user named: a picture serves all images, in a folder or a list each has its own.
+        files: what :func:`find_images` found there.
+    """
+    return files.get(image_id, path if path in files.values() else None)
 
 
 def _images_in(path: Path) -> list[Path]:

@@ -35,8 +35,9 @@ class LoadedImage:
 
     @property
     def bright(self) -> Tensor:
-        """Where the picture, as a mask, observes: ``(H, W)`` bool, true from mid-grey on."""
-        return self.rgb.mean(0) >= 0
+        """Where the picture, as a mask, observes: ``(H, W)`` bool, true from mid-grey on where opaque."""
+        bright = self.rgb.mean(0) >= 0
+        return bright if self.alpha is None else bright & (self.alpha >= 0.5)
 
 
 def to_bytes(image: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal, final, get_args
 
@@ -97,10 +97,10 @@ _VGG_HINT = (
 )
 
 
-@lru_cache(maxsize=2)
-def _shared_lpips(net: Net) -> nn.Module:
-    """Return the network that all losses of a run share; it is frozen, so nobody can spoil it."""
-    return load_lpips(net)
+@cache
+def _shared_lpips(net: Net, device: torch.device) -> nn.Module:
+    """Return the network that all losses on a device share; nobody moves it, and it is frozen."""
+    return load_lpips(net).to(device)
 
 
 def resize_for_lpips(images: Tensor) -> Tensor:
@@ -136,10 +136,12 @@ class _PerceptualTerm(LossTerm):
         super().__init__()
         if net not in get_args(Net):
             raise ConfigurationError(f"There is no LPIPS net {net!r}.", choices=get_args(Net))
-        self.lpips = _shared_lpips(net)
+        self._net: Net = net
+        _shared_lpips(net, torch.device("cpu"))
 
     def _distance(self, ours: Tensor, given: Tensor) -> Tensor:
-        distance: Tensor = self.lpips(resize_for_lpips(ours), resize_for_lpips(given))
+        lpips = _shared_lpips(self._net, ours.device)
+        distance: Tensor = lpips(resize_for_lpips(ours), resize_for_lpips(given))
         return distance.flatten()
 
 

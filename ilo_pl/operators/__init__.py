@@ -1,4 +1,4 @@
-"""Forward operators."""
+"""Forward operators; those that a configuration can name are in :mod:`ilo_pl.operators.config`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,7 @@ from ilo_pl.operators.pointwise import Grey, Identity
 from ilo_pl.operators.random_projection import DenseGaussian, PartialCirculant
 from ilo_pl.operators.separable import Separable
 
-OPERATORS: dict[str, type[ForwardOperator]] = {
-    "mask": Mask,
-    "separable": Separable,
-    "convolution": Convolution,
-    "circulant": PartialCirculant,
-    "gaussian": DenseGaussian,
-    "grey": Grey,
-    "identity": Identity,
-    "composition": Composition,
-    "classifier": Classifier,
-    "function": FunctionOperator,
-}
-
 __all__ = [
-    "OPERATORS",
     "Classifier",
     "Composition",
     "Convolution",

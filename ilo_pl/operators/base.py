@@ -10,14 +10,18 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from ilo_pl.errors import InputError
+from ilo_pl.errors import ConfigurationError, InputError
+from ilo_pl.operators.copies import Copies, copy_on, tensors_of
+
+_COPIES = Copies()
 
 
 class ForwardOperator(nn.Module, abc.ABC):
     """A differentiable map A from images to measurements, y = A(x).
 
     Tensors it needs are buffers. Those named in :attr:`per_image` have a leading dimension that is 1
-    (the same for every image) or the number of images (one for each).
+    (the same for every image) or the number of images (one for each). Many batches share one operator,
+    so nothing moves it in place: :meth:`on` returns it elsewhere.
 
     Attributes:
         image_shape: shape ``(C, H, W)`` of the images it takes.
@@ -28,6 +32,8 @@ class ForwardOperator(nn.Module, abc.ABC):
     def __init__(self, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.image_shape = image_shape
+        # An operator without tensors of its own is somewhere too.
+        self.register_buffer("_place", torch.empty(0), persistent=False)
 
     @property
     @abc.abstractmethod
@@ -62,7 +68,12 @@ class ForwardOperator(nn.Module, abc.ABC):
 
     def observed(self) -> Tensor:
         """Return how many scalars are measured, float ``(1,)`` or one number per image ``(B,)``."""
-        return torch.tensor([float(torch.Size(self.measurement_shape).numel())])
+        numel = torch.Size(self.measurement_shape).numel()
+        return torch.full((1,), float(numel), device=self.device)
+
+    def missing_share(self) -> Tensor:
+        """Return the share of the measurements that is hidden, in [0, 1]: ``(1,)`` or one each ``(B,)``."""
+        return 1 - self.observed() / torch.Size(self.measurement_shape).numel()
 
     def picture(self, measurements: Tensor) -> Tensor | None:
         """Return measurements as images ``(B, 3 or 4, H, W)`` in [-1, 1], or ``None`` if they are none.
@@ -71,6 +82,33 @@ class ForwardOperator(nn.Module, abc.ABC):
         """
         shape = self.measurement_shape
         return measurements.clamp(-1, 1) if len(shape) == 3 and shape[0] == 3 else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the operator is."""
+        assert isinstance(self._place, Tensor)
+        return self._place.device
+
+    def on(self, device: torch.device) -> Self:
+        """Return the operator on a device: itself if it is there, else a copy, kept for the next batch.
+
+        Raises:
+            ConfigurationError: what the operator is made of cannot be copied there.
+        """
+        device = torch.empty(0, device=device).device  # "cuda" is cuda:0
+        if all(tensor.device == device for tensor in tensors_of(self)):
+            return self
+        return _COPIES.get(self, device, lambda: self._copy_on(device))
+
+    def _copy_on(self, device: torch.device) -> Self:
+        inner = [m for m in self.modules() if isinstance(m, ForwardOperator) and m is not self]
+        try:
+            return copy_on(self, device, {id(operator): operator.on(device) for operator in inner})
+        except (TypeError, RuntimeError, NotImplementedError) as error:
+            raise ConfigurationError(
+                f"{type(self).__name__} cannot be copied to {device}: {error}.",
+                hint=f"Move what it is made of to {device} before you make it.",
+            ) from error
 
     @property
     def count(self) -> int | None:

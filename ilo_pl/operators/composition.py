@@ -6,7 +6,7 @@ import abc
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Self
+from typing import Self, final
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +77,8 @@ class Chain(ForwardOperator, abc.ABC):
         last = self.operators[-1]
         if not last.pixelwise:
             return last.observed()
-        device = next((b.device for b in self.buffers()), None)
-        return self.hide(torch.ones(1, *self.measurement_shape, device=device)).flatten(1).sum(1)
+        ones = torch.ones(1, *self.measurement_shape, device=self.device)
+        return self.hide(ones).flatten(1).sum(1)
 
     def picture(self, measurements: Tensor) -> Tensor | None:
         """Return the last operator's picture."""
@@ -96,6 +96,7 @@ class Chain(ForwardOperator, abc.ABC):
         return chosen
 
 
+@final
 class Composition(Chain, LinearOperator):
     """Linear operators in order, y = A_k ... A_2 A_1 x, with the adjoint A_1* A_2* ... A_k*.
 
@@ -123,6 +124,7 @@ class Composition(Chain, LinearOperator):
         return measurements
 
 
+@final
 class NonlinearComposition(Chain):
     """Operators in order of which at least one is not linear."""
 

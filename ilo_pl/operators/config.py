@@ -1,11 +1,11 @@
-"""One specification for each operator that a configuration can name."""
+"""One specification for each operator that a configuration can name: here operators are registered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar, final
 
 import torch
 from pydantic import Field
@@ -29,29 +29,32 @@ from ilo_pl.operators.makers import (
     ImageShape,
     OperatorConfig,
     OperatorMaker,
-    Reduction,
     Sequel,
 )
 from ilo_pl.operators.mask_config import MaskSpec
-from ilo_pl.spec import Number, Whole
+from ilo_pl.spec import Number, Whole, by_name
 
 Built = TypeVar("Built", OperatorMaker, ForwardOperator)
 
 
+@final
 class BicubicSpec(OperatorConfig):
     """Down-sampling by an integer ``factor``: bicubic with anti-aliasing."""
 
+    task: ClassVar[str] = "super_resolution"
     name: Literal["bicubic"]
     factor: Annotated[Whole, Field(ge=1)]
 
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
         """Return the maker of this operator."""
-        return Reduction(Separable.bicubic(image_shape, self.factor))
+        return Fixed(Separable.bicubic(image_shape, self.factor), reduces=True)
 
 
+@final
 class BlurSpec(OperatorConfig):
     """Gaussian blur of standard deviation ``sigma``, in pixels."""
 
+    task: ClassVar[str] = "deblurring"
     name: Literal["blur"]
     sigma: Number
 
@@ -60,9 +63,11 @@ class BlurSpec(OperatorConfig):
         return Fixed(Separable.gaussian_blur(image_shape, self.sigma))
 
 
+@final
 class MotionBlurSpec(OperatorConfig):
     """Blur along a line of ``length`` pixels, ``angle`` degrees counter-clockwise from the right."""
 
+    task: ClassVar[str] = "deblurring"
     name: Literal["motion_blur"]
     length: Number
     angle: Number = 0.0
@@ -72,9 +77,11 @@ class MotionBlurSpec(OperatorConfig):
         return Fixed(Convolution.motion_blur(image_shape, self.length, self.angle))
 
 
+@final
 class RandomProjectionSpec(OperatorConfig):
     """Compressed sensing: ``fraction`` of the number of scalars is how many measurements there are."""
 
+    task: ClassVar[str] = "compressed_sensing"
     name: Literal["circulant", "gaussian"]
     fraction: Annotated[Number, Field(gt=0, le=1)]
 
@@ -85,9 +92,11 @@ class RandomProjectionSpec(OperatorConfig):
         return Fixed(kind(image_shape, count, seed))
 
 
+@final
 class GreySpec(OperatorConfig):
     """Luma only."""
 
+    task: ClassVar[str] = "colourisation"
     name: Literal["grey"]
 
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
@@ -95,9 +104,11 @@ class GreySpec(OperatorConfig):
         return Fixed(Grey(image_shape))
 
 
+@final
 class IdentitySpec(OperatorConfig):
     """The image itself."""
 
+    task: ClassVar[str] = "inversion"
     name: Literal["identity"]
 
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
@@ -105,6 +116,7 @@ class IdentitySpec(OperatorConfig):
         return Fixed(Identity(image_shape))
 
 
+@final
 class ClassifierSpec(OperatorConfig):
     """What a classifier sees, and the class that it shall see.
 
@@ -114,6 +126,7 @@ class ClassifierSpec(OperatorConfig):
         target: number or name of the wanted class.
     """
 
+    task: ClassVar[str] = "ood_generation"
     name: Literal["classifier"]
     model: str
     weights: str | None = None
@@ -143,6 +156,7 @@ PartSpec = Annotated[
 ]
 
 
+@final
 class CompositionSpec(OperatorConfig):
     """Operators one after the other.
 
@@ -151,6 +165,7 @@ class CompositionSpec(OperatorConfig):
             before it measured.
     """
 
+    task: ClassVar[str] = "deblurring"
     name: Literal["composition"]
     parts: tuple[PartSpec, ...]
 
@@ -200,4 +215,6 @@ def _naming(i: int, part: PartSpec) -> Iterator[None]:
         raise type(error)(what, choices=error.choices, hint=error.hint) from None
 
 
+# What is not in this union cannot be chosen; everything that lists operators reads it.
 OperatorSpec = Annotated[PartSpec | CompositionSpec | ClassifierSpec, Field(discriminator="name")]
+OPERATORS: dict[str, type[OperatorConfig]] = by_name(OperatorSpec)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -55,6 +55,7 @@ def motion_kernel(length: float, angle: float) -> Tensor:
     return kernel[rows : len(kernel) - rows, columns : kernel.shape[1] - columns]
 
 
+@final
 class Convolution(LinearOperator):
     """Convolve each channel with a kernel; beyond the border the image is mirrored.
 

@@ -7,7 +7,7 @@ stays linear; its measurements are those of 2 x - 1. Any other physics is applie
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -53,19 +53,7 @@ def deepinv_operator(
     Raises:
         ConfigurationError: DeepInverse is not installed, or the physics cannot be used.
     """
-    try:
-        from deepinv.physics import LinearPhysics, Physics
-    except ImportError as error:
-        raise ConfigurationError(
-            f"The package deepinv cannot be imported: {error}.",
-            hint="pip install 'ilo_pl[deepinv]'",
-        ) from error
-    if not isinstance(physics, Physics):
-        raise ConfigurationError(
-            f"{type(physics).__name__} is no deepinv.physics.Physics.",
-            hint="FunctionOperator takes any differentiable function.",
-        )
-    linear = isinstance(physics, LinearPhysics)
+    linear = _is_linear(physics)
     value_range = value_range or ("signed" if linear else "unit")
     if value_range not in RANGES:
         raise unknown("value range", value_range, RANGES)
@@ -80,6 +68,24 @@ def deepinv_operator(
     kind = PhysicsOperator if linear else FunctionOperator
     parts.append(kind(noiseless, (shape[0], shape[1], shape[2])))
     return parts[0] if len(parts) == 1 else compose(parts)
+
+
+def _is_linear(physics: Any) -> bool:
+    """Return whether a physics is linear, once it is known to be one."""
+    try:
+        # It takes seconds to import and is an extra.
+        from deepinv.physics import LinearPhysics, Physics
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The package deepinv cannot be imported: {error}.",
+            hint="pip install 'ilo_pl[deepinv]'",
+        ) from error
+    if not isinstance(physics, Physics):
+        raise ConfigurationError(
+            f"{type(physics).__name__} is no deepinv.physics.Physics.",
+            hint="FunctionOperator takes any differentiable function.",
+        )
+    return isinstance(physics, LinearPhysics)
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -100,6 +106,7 @@ def _conversion(
     return [*grey, RealPart((1, *image_shape[1:]))] if to_input == "two_channels" else [*grey]
 
 
+@final
 class RealPart(LinearOperator):
     """Make images ``(1, H, W)`` the real part of complex ones ``(2, H, W)``; the imaginary part is 0."""
 
@@ -139,6 +146,7 @@ class NoiselessPhysics(nn.Module):
         return measured
 
 
+@final
 class PhysicsOperator(LinearOperator):
     """A linear physics with the adjoint that it brings.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self, final
 
 import torch
 from torch import Tensor, nn
 
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.operators.base import ForwardOperator
+from ilo_pl.operators.copies import tensors_of
 
 
 def as_real(measurements: Tensor) -> Tensor:
@@ -16,6 +18,7 @@ def as_real(measurements: Tensor) -> Tensor:
     return torch.view_as_real(measurements) if measurements.is_complex() else measurements
 
 
+@final
 class FunctionOperator(ForwardOperator):
     """Measure with a callable or a module.
 
@@ -23,9 +26,9 @@ class FunctionOperator(ForwardOperator):
     not depend on the other, and its gradient must reach the image. Complex measurements become pairs of
     real numbers (:func:`torch.view_as_real`), whose squared errors are those of the complex ones.
 
-    A module is taken as it is: it is put into evaluation mode, and its parameters are taken out of
-    differentiation. Tensors that a plain function refers to stay where they are, so they must be on the
-    device of the search.
+    A module, or the one whose method is given, is taken as it is: it is put into evaluation mode, and its
+    parameters are taken out of differentiation. It is copied to the device of the search. Tensors that a
+    plain function refers to stay where they are, so a search elsewhere needs a module with them as buffers.
 
     Args:
         function: maps images ``(B, C, H, W)`` to measurements ``(B, ...)``.
@@ -44,9 +47,12 @@ class FunctionOperator(ForwardOperator):
         measurement_shape: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(image_shape)
-        if isinstance(function, nn.Module):
-            function.requires_grad_(False).eval()
         self.function = function
+        owner = _owner(function)
+        if owner is not None:
+            owner.requires_grad_(False).eval()
+        if owner is not function:
+            self.owner = owner  # goes where its method goes
         shape = tuple(try_out(function, image_shape).shape[1:])
         if measurement_shape is not None and shape != tuple(measurement_shape):
             raise ConfigurationError(
@@ -63,6 +69,23 @@ class FunctionOperator(ForwardOperator):
         """Call the function."""
         return as_real(self.function(images))
 
+    def _copy_on(self, device: torch.device) -> Self:
+        copied = super()._copy_on(device)
+        try:
+            with torch.no_grad():
+                found = copied.measure(torch.zeros(1, *self.image_shape, device=device)).device
+            problem = "" if found == device else f"it returns measurements on {found}"
+        except Exception as error:
+            # The function is somebody else's code.
+            problem = f"{type(error).__name__}: {error}"
+        if problem:
+            raise ConfigurationError(
+                f"{_name(self.function)} cannot measure images on {device}: {problem}",
+                hint="Tensors that it refers to must move with it: make it a torch.nn.Module with them as "
+                "buffers, and call FunctionOperator with that.",
+            )
+        return copied
+
 
 def try_out(function: Callable[[Tensor], Tensor], image_shape: tuple[int, int, int]) -> Tensor:
     """Return the measurements of two random images, once the function is known to be usable.
@@ -71,7 +94,9 @@ def try_out(function: Callable[[Tensor], Tensor], image_shape: tuple[int, int, i
         ConfigurationError: it is not.
     """
     name = _name(function)
-    device = next((p.device for p in _tensors(function)), torch.device("cpu"))
+    owner = _owner(function)
+    tensors = tensors_of(owner) if owner is not None else []
+    device = next((t.device for t in tensors), torch.device("cpu"))
     random = torch.Generator().manual_seed(0)
     images = (torch.rand(2, *image_shape, generator=random) * 2 - 1).to(device).requires_grad_()
     with torch.enable_grad():
@@ -129,8 +154,10 @@ def _check_gradient(measured: Tensor, images: Tensor, name: str) -> None:
         )
 
 
-def _tensors(function: object) -> list[Tensor]:
-    return [*function.parameters(), *function.buffers()] if isinstance(function, nn.Module) else []
+def _owner(function: object) -> nn.Module | None:
+    """Return the module that a function is, or is a method of."""
+    owner = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
+    return owner if isinstance(owner, nn.Module) else None
 
 
 def _name(function: object) -> str:

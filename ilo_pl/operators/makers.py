@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
+from typing import ClassVar, final
 
 from torch import Tensor
 
@@ -32,15 +33,18 @@ class OperatorMaker(abc.ABC):
         return ""
 
 
+@final
 class Fixed(OperatorMaker):
     """The same operator for every image.
 
     Args:
         operator: that operator.
+        reduces: whether it makes images smaller by its key ``factor``.
     """
 
-    def __init__(self, operator: ForwardOperator) -> None:
+    def __init__(self, operator: ForwardOperator, *, reduces: bool = False) -> None:
         self.operator = operator
+        self._reduces = reduces
 
     @property
     def measurement_shape(self) -> tuple[int, ...]:
@@ -51,9 +55,24 @@ class Fixed(OperatorMaker):
         """Return the operator."""
         return self.operator
 
+    def fitting(self, size: tuple[int, int]) -> str:
+        """Return the factor that makes images of this width and height, if there is one."""
+        _, height, width = self.operator.image_shape
+        factor = width // size[0]
+        fits = factor > 0 and (size[0] * factor, size[1] * factor) == (width, height)
+        return f"operator.factor={factor}" if self._reduces and fits else ""
+
 
 class OperatorConfig(Spec, abc.ABC):
-    """Which operator, with which parameters."""
+    """Which operator, with which parameters.
+
+    Every specification has ``name``, a literal of what it is called in configurations.
+
+    Attributes:
+        task: a task that the operator suits.
+    """
+
+    task: ClassVar[str]
 
     @abc.abstractmethod
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:
@@ -80,21 +99,7 @@ class OperatorConfig(Spec, abc.ABC):
         return self.maker(image_shape, seed).make([], [])
 
 
-class Reduction(Fixed):
-    """Makes images smaller by a factor.
-
-    Args:
-        operator: does it.
-    """
-
-    def fitting(self, size: tuple[int, int]) -> str:
-        """Return the factor that makes images of this width and height."""
-        _, height, width = self.operator.image_shape
-        factor = width // size[0]
-        fits = factor > 0 and (size[0] * factor, size[1] * factor) == (width, height)
-        return f"operator.factor={factor}" if fits else ""
-
-
+@final
 class Sequel(OperatorMaker):
     """Makes operators one after the other.
 

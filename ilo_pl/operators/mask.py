@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.operators.base import LinearOperator
 
 
+@final
 class Mask(LinearOperator):
     """Keep the observed pixels and set the missing ones to zero (mid-grey of [-1, 1]).
 
@@ -37,7 +38,10 @@ class Mask(LinearOperator):
         if mask.ndim != 4 or mask.shape[1] != 1:
             raise InputError(f"A mask has shape (H, W) or (B, 1, H, W); got {tuple(mask.shape)}.")
         if not bool(((mask == 0) | (mask == 1)).all()):
-            raise InputError("A mask holds only 0 (missing) and 1 (observed).")
+            raise InputError(
+                "A mask holds only 0 (missing) and 1 (observed).",
+                hint="Of a picture of grey levels take mask > 127.",
+            )
         empty = (mask.sum((1, 2, 3)) == 0).nonzero().flatten().tolist()
         if empty:
             raise InputError(

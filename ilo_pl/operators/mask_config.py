@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from PIL import ImageColor
@@ -19,17 +19,20 @@ from ilo_pl.operators.makers import ImageShape, OperatorConfig, OperatorMaker
 from ilo_pl.spec import Number, Whole
 
 
+@final
 class MaskSpec(OperatorConfig):
     """Which pixels are observed; exactly one source.
 
     Args:
         fraction: share of the pixels observed, drawn by seed and image id.
-        file: mask image, or a folder of one for each image: white is observed, black is missing.
+        file: mask image for all images, or a folder of one for each, by name: white is observed, black
+            or transparent is missing.
         box: ``[left, top, right, bottom]``, missing pixels.
         alpha: transparent pixels are missing.
         colour: pixels of exactly this colour are missing, for example ``'#00ff00'``.
     """
 
+    task: ClassVar[str] = "inpainting"
     name: Literal["mask"]
     fraction: Number | None = None
     file: Annotated[str, Field(min_length=1)] | None = None
@@ -71,6 +74,7 @@ class MaskSpec(OperatorConfig):
         return Mask(mask, image_shape[0])
 
 
+@final
 class MaskMaker(OperatorMaker):
     """Makes the mask of each image from the one source that the configuration names.
 
@@ -117,12 +121,14 @@ class MaskMaker(OperatorMaker):
                     f"The mask of {image_id!r} observes no pixel at all.",
                     hint="In a mask file, white is observed and black is missing.",
                 )
+            if bool(mask.all()):
+                raise self._hides_nothing(image_id)
         return Mask(torch.stack(masks)[:, None], self._shape[0])
 
     def _mask_of(self, image_id: str, image: LoadedImage) -> Tensor:
         """Return the observed pixels of one image, bool ``(H, W)``."""
         if self._source == "file":
-            return self._from_file(image_id)
+            return self._from_file(image_id).bright
         size = tuple(image.rgb.shape[1:])
         if size != self._shape[1:]:
             raise InputError(
@@ -154,12 +160,28 @@ class MaskMaker(OperatorMaker):
             )
         return ~missing
 
-    def _from_file(self, image_id: str) -> Tensor:
-        path = file_for(self._files, image_id)
+    def _hides_nothing(self, image_id: str) -> InputError:
+        """Return the error for a mask of which every pixel is observed, which is never meant."""
+        if self._source != "file":
+            return InputError(
+                f"No pixel of {image_id!r} is transparent, so that nothing is missing.",
+                choices=SOURCES,
+                hint="Make transparent what is missing, or name another source.",
+            )
+        darkest = int(to_bytes(self._from_file(image_id).rgb.mean(0)).min())
+        return InputError(
+            f"The mask of {image_id!r} in {self._config.file} hides nothing: its darkest pixel is grey "
+            f"level {darkest} of 255, and what is above 127 is observed.",
+            hint="Paint what is missing black, or make it transparent. operator.fraction=1 observes all.",
+        )
+
+    def _from_file(self, image_id: str) -> LoadedImage:
+        path = file_for(image_id, Path(str(self._config.file)), self._files)
         if path is None:
             raise InputError(
                 f"There is no mask for {image_id!r} in {self._config.file}.",
-                hint="A folder of masks holds one file for each image, with the image's name.",
+                hint="A folder of masks holds one file for each image, with the image's name; to use one "
+                "mask for all images, name its file.",
             )
         mask = load_image(path)
         if tuple(mask.rgb.shape[1:]) != self._shape[1:]:
@@ -168,7 +190,7 @@ class MaskMaker(OperatorMaker):
                 f"images are {self._shape[2]} x {self._shape[1]}.",
                 hint="A mask has the size of its image: white is observed, black is missing.",
             )
-        return mask.bright
+        return mask
 
 
 SOURCES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, final
 
 import torch
 from pydantic import Field, model_validator
@@ -13,7 +13,7 @@ from torch import Tensor
 from ilo_pl import seeding
 from ilo_pl.errors import InputError
 from ilo_pl.io.images import GREY_LEVELS
-from ilo_pl.spec import Number, Spec, Whole
+from ilo_pl.spec import Number, Spec, Whole, by_name
 
 MAX_SIGMA = 1e6
 # float32 counts single photons up to here.
@@ -40,6 +40,7 @@ class NoiseModel(Spec, abc.ABC):
         """
 
 
+@final
 class NoNoise(NoiseModel):
     """Measurements as the operator gives them."""
 
@@ -55,6 +56,7 @@ class NoNoise(NoiseModel):
         return clean
 
 
+@final
 class GaussianNoise(NoiseModel):
     """Independent Gaussian noise of standard deviation ``sigma``, in 8-bit grey levels."""
 
@@ -65,11 +67,11 @@ class GaussianNoise(NoiseModel):
         """Return the measurements plus sigma / 127.5 times a standard normal number each."""
         if self.sigma == 0:
             return clean
-        return clean + self.sigma / GREY_LEVELS * seeding.normal(
-            clean.shape[1:], seed, ids, PURPOSE
-        )
+        drawn = seeding.normal(clean.shape[1:], seed, ids, PURPOSE).to(clean.device)
+        return clean + self.sigma / GREY_LEVELS * drawn
 
 
+@final
 class PoissonNoise(NoiseModel):
     """Counting photons: intensity (y + 1) / 2 is measured by Poisson numbers of mean ``photons`` times it.
 
@@ -97,14 +99,16 @@ class PoissonNoise(NoiseModel):
                 f"{float(clean.min()):.3g}.",
                 hint="Measurements that mix pixels with both signs take noise=gaussian.",
             )
-        rate = (clean.clamp(min=-1) + 1) / 2 * self.photons
+        # Numbers are drawn on the CPU, so that every device sees the same ones.
+        rate = ((clean.clamp(min=-1) + 1) / 2 * self.photons).cpu()
         counts = [
             torch.poisson(one, seeding.stream(seed, image_id, PURPOSE))
             for one, image_id in zip(rate, ids, strict=True)
         ]
-        return torch.stack(counts) / self.photons * 2 - 1
+        return torch.stack(counts).to(clean.device) / self.photons * 2 - 1
 
 
+@final
 class SaltAndPepper(NoiseModel):
     """A random ``share`` of the pixels is white or black, with equal chance.
 
@@ -122,11 +126,12 @@ class SaltAndPepper(NoiseModel):
     def apply(self, clean: Tensor, seed: int, ids: Sequence[str]) -> Tensor:
         """Return the measurements with some of them replaced by -1 or 1."""
         places = (1, *clean.shape[2:]) if clean.ndim == 4 else tuple(clean.shape[1:])
-        draw = seeding.uniform(places, seed, ids, PURPOSE)
+        draw = seeding.uniform(places, seed, ids, PURPOSE).to(clean.device)
         speck = torch.where(draw < self.share / 2, -1.0, 1.0)
         return torch.where(draw < self.share, speck, clean)
 
 
+@final
 class Quantisation(NoiseModel):
     """Values are clipped to [low, high] and rounded to ``levels`` evenly spaced numbers from low to high.
 
@@ -159,7 +164,9 @@ class Quantisation(NoiseModel):
         return level * step + self.low
 
 
+# What is not in this union cannot be chosen; everything that lists noise models reads it.
 NoiseSpec = Annotated[
     NoNoise | GaussianNoise | PoissonNoise | SaltAndPepper | Quantisation,
     Field(discriminator="name"),
 ]
+NOISES: dict[str, type[NoiseModel]] = by_name(NoiseSpec)

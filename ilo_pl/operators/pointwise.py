@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from ilo_pl.operators.base import LinearOperator
 LUMA = (0.299, 0.587, 0.114)
 
 
+@final
 class Identity(LinearOperator):
     """Measure the image itself: inversion, and denoising once there is noise."""
 
@@ -34,6 +37,7 @@ class Identity(LinearOperator):
         return measurements
 
 
+@final
 class Grey(LinearOperator):
     """Keep the luma of each pixel; what is sought is its colour.
 

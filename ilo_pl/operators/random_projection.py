@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import final
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ def _check_count(count: int, unknowns: int) -> None:
         )
 
 
+@final
 class PartialCirculant(LinearOperator):
     """The first m rows of a circulant matrix with random signs (Lemma 1 of the ILO paper).
 
@@ -71,6 +73,7 @@ class PartialCirculant(LinearOperator):
         return flipped.view(-1, *self.image_shape)
 
 
+@final
 class DenseGaussian(LinearOperator):
     """A matrix of independent N(0, 1/m) entries, kept whole: for small images.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -57,6 +57,7 @@ def mirror(index: Tensor, size: int) -> Tensor:
     return torch.where(index < size, index, period - index)
 
 
+@final
 class Separable(LinearOperator):
     """Multiply columns and rows of each channel by a matrix each.
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ilo_pl.operators.copies import Version, version
+
 
 class Spectrum:
     """Keeps what a transform makes of a buffer, for as long as the buffer stays what it is.
@@ -20,13 +22,16 @@ class Spectrum:
 
     def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
         self._transform = transform
-        self._kept: tuple[Tensor, int, Tensor] | None = None
+        self._kept: tuple[Tensor, Version, Tensor] | None = None
 
     def __call__(self, buffer: Tensor) -> Tensor:
         """Return the spectrum of a buffer."""
-        version = -1 if buffer.is_inference() else buffer._version
-        if self._kept is None or self._kept[0] is not buffer or self._kept[1] != version:
+        if self._kept is None or self._kept[0] is not buffer or self._kept[1] != version(buffer):
             # Made in inference mode it could not be used where gradients are taken.
             with torch.inference_mode(False), torch.no_grad():
-                self._kept = buffer, version, self._transform(buffer)
+                self._kept = buffer, version(buffer), self._transform(buffer)
         return self._kept[2]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what a copy is made of: the spectrum would be on the device of the original."""
+        return {**self.__dict__, "_kept": None}

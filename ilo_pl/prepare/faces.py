@@ -140,7 +140,9 @@ def run_paste(keys: PasteKeys, errors: Console) -> tuple[str, int]:
                     f"{name!r} was cut from one of {record.photo_size[0]} x {record.photo_size[1]}."
                 )
             picture = _load_square(restored[name])
-            observed = _observed(masks, name, picture.shape[2]) if masks else None
+            observed = (
+                _observed(Path(str(keys.masks)), masks, name, picture.shape[2]) if masks else None
+            )
             pasted = paste(result[:3], picture, record.square, keys.feather, observed)
             result = torch.cat([pasted, alpha])
         write_png(outputs[Path(photo).stem], result, profile)
@@ -171,8 +173,8 @@ def _load_square(path: Path) -> Tensor:
     return picture
 
 
-def _observed(masks: dict[str, Path], name: str, size: int) -> Tensor:
-    path = file_for(masks, name)
+def _observed(named: Path, masks: dict[str, Path], name: str, size: int) -> Tensor:
+    path = file_for(name, named, masks)
     if path is None:
         raise InputError(
             f"There is no mask for {name!r}.", hint="Masks go with faces by their names."

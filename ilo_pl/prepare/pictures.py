@@ -64,15 +64,15 @@ def run_mask(keys: MaskKeys, errors: Console) -> tuple[str, int]:
         raise ConfigurationError("With aligned=, masks have the size of the faces: leave size out.")
     records = read_records(Path(keys.aligned))
     made = {
-        name: partial(_mask, keys, _drawn_over(pictures, record), record)
+        name: partial(_mask, keys, _drawn_over(Path(keys.input), pictures, record), record)
         for name, record in records.items()
     }
     return _write_all(keys.output, made, errors)
 
 
-def _drawn_over(pictures: Mapping[str, Path], record: Record) -> Path:
-    """Return the picture that was drawn over a photo: that of its name, or the only one."""
-    path = file_for(pictures, Path(record.photo).stem)
+def _drawn_over(named: Path, pictures: Mapping[str, Path], record: Record) -> Path:
+    """Return the picture that was drawn over a photo: that of its name, or the one for all."""
+    path = file_for(Path(record.photo).stem, named, pictures)
     if path is None:
         raise InputError(
             f"There is no mask for the photo {record.photo}.",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ilo_pl import ILOInversion, InverseTask, Mask, load_method
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators import SequentialGenerator, TinyGenerator, make_generator
-from ilo_pl.generators.base import State
+from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.generators.check import check_generator
 from tests.conftest import command
 
@@ -88,17 +88,28 @@ def test_every_method_works_on_it(method: str, fit: Callable[..., ILOInversion])
         assert all(torch.isfinite(torch.tensor(losses)))
 
 
-class Broken(TinyGenerator):
-    """Breaks one promise at a time."""
+class Broken(SplitGenerator):
+    """The tiny generator, with one promise broken."""
+
+    latent_spaces = TinyGenerator.latent_spaces
 
     def __init__(self, fault: str) -> None:
         super().__init__()
         self.fault = fault
+        self.whole = whole = TinyGenerator()
+        self.splits, self.noise_shapes = whole.splits, whole.noise_shapes
+        self.latent_dim, self.num_slots = whole.latent_dim, whole.num_slots
+
+    def from_normal(self, normal: Tensor, space: str) -> Tensor:
+        return self.whole.from_normal(normal, space)
+
+    def stored_noise(self, index: int) -> Tensor:
+        return self.whole.stored_noise(index)
 
     def block(self, k: int, state: State, styles: Tensor, noises: Sequence[Tensor | None]) -> State:
         if self.fault == "drops the skip" and k == 2:
             state = {**state, "rgb": state["rgb"].detach()}
-        out = super().block(k, state, styles, noises)
+        out = self.whole.block(k, state, styles, noises)
         if k == 2:
             x = out["features"]
             if self.fault == "random":
@@ -114,7 +125,7 @@ class Broken(TinyGenerator):
         return out
 
     def to_styles(self, latents: Tensor, space: str) -> Tensor:
-        styles = super().to_styles(latents, space)
+        styles = self.whole.to_styles(latents, space)
         return styles[..., :8] if self.fault == "styles" and space == "v" else styles
 
 
