@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import textwrap
 import warnings
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import shell_complete
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ilo_pl.config import completion as completing
+from ilo_pl.config.typed_command import TypedCommand
 from ilo_pl.errors import SOME_FAILED, IloError, Stopped
 from ilo_pl.prepare.command import prepare
 
+if TYPE_CHECKING:
+    from ilo_pl.paper.theory_keys import TheoryKeys
+
+PROGRAM = "ilo-pl"
+# In this variable a shell asks for completions; click knows how.
+COMPLETE = "_ILO_PL_COMPLETE"
 # What a compiler has to say can be pages.
 WARNING_LENGTH = 500
 
@@ -25,13 +35,18 @@ WARNING_LENGTH = 500
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ilo_pl", prog_name="ilo-pl")
+@click.version_option(package_name="ilo_pl", prog_name=PROGRAM)
 def cli() -> None:
     """Solve inverse problems by searching the inputs of a frozen generator."""
 
 
 @cli.command()
-@click.argument("overrides", nargs=-1, metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]")
+@click.argument(
+    "overrides",
+    nargs=-1,
+    metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]",
+    shell_complete=completing.complete_run,
+)
 def invert(overrides: tuple[str, ...]) -> None:
     """Invert an image or a folder of images.
 
@@ -54,7 +69,7 @@ def invert(overrides: tuple[str, ...]) -> None:
     from ilo_pl.runs.run import run
 
     config = load_config(overrides)
-    method = str(config.method["name"])
+    method = config.method.name
     scores = run(config, Console(stderr=True), method, launch=True)
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return
@@ -72,10 +87,16 @@ def invert(overrides: tuple[str, ...]) -> None:
 
 
 cli.add_command(prepare)
+completing.register()
 
 
 @cli.command()
-@click.argument("overrides", nargs=-1, metavar="[output=DIR] [key=value ...]")
+@click.argument(
+    "overrides",
+    nargs=-1,
+    metavar="[output=DIR] [key=value ...]",
+    shell_complete=completing.complete_run,
+)
 def demo(overrides: tuple[str, ...]) -> None:
     """Restore the shipped portrait from 10 % of its pixels, with CSGM and with ILO.
 
@@ -87,8 +108,13 @@ def demo(overrides: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.argument("name")
-@click.argument("overrides", nargs=-1, metavar="output=DIR [key=value ...]")
+@click.argument("name", shell_complete=completing.complete_choice("experiment"))
+@click.argument(
+    "overrides",
+    nargs=-1,
+    metavar="output=DIR [key=value ...]",
+    shell_complete=completing.complete_run,
+)
 @click.option("--quick", is_flag=True, help="Fewer levels, images and steps.")
 def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
     """Run an experiment of the paper: its tables and figures, from the runs behind them.
@@ -179,16 +205,25 @@ def check_generator(context: click.Context, name: str, weights: str | None) -> N
     context.exit(1 if failed else 0)
 
 
-@cli.command()
-@click.argument("overrides", nargs=-1, metavar="output=DIR [key=value ...]")
-def theory(overrides: tuple[str, ...]) -> None:
-    """Evaluate the paper's bounds and estimate gamma of random matrices.
-
-    Every key is explained in configs/theory.yaml.
-    """
+@cli.command(cls=TypedCommand, keys="ilo_pl.paper.theory_keys:TheoryKeys")
+def theory(keys: TheoryKeys) -> None:
+    """Evaluate the paper's bounds and estimate gamma of random matrices."""
     from ilo_pl.paper.theory import run_theory
 
-    run_theory(overrides, Console())
+    run_theory(keys, Console())
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes keys, choices and paths in a shell.
+
+    \b
+    bash: eval "$(ilo-pl completion bash)"               in ~/.bashrc
+    zsh:  eval "$(ilo-pl completion zsh)"                in ~/.zshrc
+    fish: ilo-pl completion fish > ~/.config/fish/completions/ilo-pl.fish
+    """  # noqa: D301
+    shell_complete(cli, {}, PROGRAM, COMPLETE, f"{shell}_source")
 
 
 @cli.command()
@@ -228,6 +263,9 @@ def info() -> None:
 
 def main() -> None:
     """Run the command; a user's mistake ends with a message and status 2, never with a traceback."""
+    asked = os.environ.get(COMPLETE)
+    if asked:
+        sys.exit(shell_complete(cli, {}, PROGRAM, COMPLETE, asked))
     errors = Console(stderr=True, soft_wrap=True)
 
     def tell(message: Warning | str, *place: Any, **source: Any) -> None:

@@ -4,21 +4,61 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import ErrorDetails
 
 from ilo_pl.errors import ConfigurationError, nearest
 
 KeyPath = tuple[int | str, ...]
+MOST_SHOWN = 200
 
 # true is 1 to Python; in a configuration it is a slip.
 Number = Annotated[float, Strict()]
 Whole = Annotated[int, Strict()]
 
 
-class Spec(BaseModel):
+class IsPath:
+    """Marks text that names a file or a folder: it is compared as such, and never read as a number."""
+
+
+PathText = Annotated[str, Field(min_length=1), IsPath()]
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is not a name.")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+
+
+class _Explaining(type(BaseModel)):  # type: ignore[misc]
+    """Turns what is wrong with a specification that is called into an error for people.
+
+    pydantic builds nested specifications without calling their classes, so that the error of the outermost
+    one has the whole path to the wrong key.
+    """
+
+    def __call__(cls, /, **data: Any) -> Any:
+        try:
+            return super().__call__(**data)
+        except ValidationError as error:
+            raise _explained(cls, data, error) from None
+
+
+if TYPE_CHECKING:
+    # What a class of a metaclass of its own is to a type checker: a model like any other.
+    _Model = BaseModel
+else:
+
+    class _Model(BaseModel, metaclass=_Explaining):
+        """A model whose construction explains itself."""
+
+
+class Spec(_Model):
     """An immutable specification; unknown and ill-typed keys are errors.
 
     Raises:
@@ -27,18 +67,8 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def __init__(self, **data: Any) -> None:
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise _explain(type(self), data, error) from None
 
-    # pydantic would call an overridden __init__ for nested specifications too, and the path to the
-    # wrong key would be lost; this is how its own base class says not to.
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
-
-
-def _explain(
+def _explained(
     spec: type[BaseModel], data: Mapping[str, Any], error: ValidationError
 ) -> ConfigurationError:
     lines: dict[KeyPath, str] = {}
@@ -64,7 +94,9 @@ def _explain(
             if kind == "union_tag_invalid":
                 path, value = (*path, "name"), ctx["tag"]
             wanted.setdefault(path, []).extend(_wanted(problem))
-            lines[path] = f"{_dotted(path)} = {value!r} cannot be used: give {_or(wanted[path])}."
+            lines[path] = (
+                f"{_dotted(path)} = {shown(value)} cannot be used: give {_or(wanted[path])}."
+            )
     return ConfigurationError("\n".join(lines.values()), hint=" ".join(hints))
 
 
@@ -81,6 +113,15 @@ def _follow(data: Any, loc: KeyPath) -> tuple[KeyPath, Any]:
             continue
         path = (*path, part)
     return path, data
+
+
+def shown(value: Any) -> str:
+    """Return a value as errors show it, however long it is."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"  # Python does not write them out
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def _dotted(path: KeyPath) -> str:
@@ -140,3 +181,21 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def _tags(spec: type[BaseModel]) -> tuple[Any, ...]:
     name = spec.model_fields.get("name")
     return get_args(name.annotation) if name is not None else ()
+
+
+def path_keys(spec: type[BaseModel], prefix: str = "") -> frozenset[str]:
+    """Return the dotted keys of a specification that name files or folders, also those within lists."""
+    found: set[str] = set()
+    for name, field in spec.model_fields.items():
+        if _is_path(field.annotation, field.metadata):
+            found.add(f"{prefix}{name}")
+        for model in _models(field.annotation):
+            found |= path_keys(model, f"{prefix}{name}.")
+    return frozenset(found)
+
+
+def _is_path(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
+    marked = any(
+        isinstance(m, IsPath) for m in (*metadata, *getattr(annotation, "__metadata__", ()))
+    )
+    return marked or any(_is_path(inner) for inner in get_args(annotation))

@@ -33,7 +33,7 @@ from ilo_pl.operators.makers import (
     Sequel,
 )
 from ilo_pl.operators.mask_config import MaskSpec
-from ilo_pl.spec import Number, Whole
+from ilo_pl.spec import Number, PathText, Whole
 
 Built = TypeVar("Built", OperatorMaker, ForwardOperator)
 
@@ -116,7 +116,7 @@ class ClassifierSpec(OperatorConfig):
 
     name: Literal["classifier"]
     model: str
-    weights: str | None = None
+    weights: PathText | None = None
     target: Whole | str
 
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:

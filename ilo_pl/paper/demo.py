@@ -10,12 +10,15 @@ from pathlib import Path
 from rich.console import Console
 
 from ilo_pl.config.compose import load_config
+from ilo_pl.config.overrides import override_texts, read_overrides
+from ilo_pl.config.run import RUN_PATHS
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.evaluation.report import row_of, scores_table, write_grid
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.runs.run import run
 
 METHODS = ("csgm", "ilo")
+CHOSEN = ("input", "reference", "method")
 
 
 def portrait() -> Path:
@@ -33,23 +36,25 @@ def run_demo(overrides: Sequence[str], console: Console) -> None:
     Raises:
         IloError: a key is wrong or the output folder cannot be used.
     """
-    taken = [o for o in overrides if o.partition("=")[0] in ("input", "reference", "method")]
+    given = read_overrides(overrides, RUN_PATHS)
+    taken = [g.key for g in given if g.key in CHOSEN]
     if taken:
         raise ConfigurationError(
-            f"The demo chooses {taken[0].partition('=')[0]} itself.",
+            f"The demo chooses {taken[0]} itself.",
             hint="Use ilo-pl invert for your own images and methods.",
         )
-    named = [o.partition("=")[2] for o in overrides if o.startswith("output=")]
-    output = RunFolder(Path(named[-1] if named else "demo"))
+    named = [g.value for g in given if g.key == "output"]
+    output = RunFolder(Path(str(named[-1]) if named else "demo"))
     output.check()
-    rest = [o for o in overrides if not o.startswith("output=")]
+    rest = [g.text for g in given if g.key != "output"]
     started = time.monotonic()
     image = portrait()
     groups = []
     for method in METHODS:
         folder = output.path / method
-        fixed = [f"input={image}", f"reference={image}", f"output={folder}", f"method={method}"]
-        groups.append((method, run(load_config([*fixed, *rest]), Console(stderr=True), method)))
+        paths = {"input": str(image), "reference": str(image), "output": str(folder)}
+        keys = [f"method={method}", *override_texts(paths), *rest]
+        groups.append((method, run(load_config(keys), Console(stderr=True), method)))
     csgm, ilo = (row_of(RunFolder(output.path / m), image.stem, image) for m in METHODS)
     grid = write_grid(
         output,

@@ -1,4 +1,4 @@
-"""What an experiment sweeps: its file, typed, and the settings that it unrolls into."""
+"""What an experiment sweeps: its file, typed, and the runs that it unrolls into."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import Field
 
 from ilo_pl.config.choices import choices, config_dir
 from ilo_pl.config.compose import load_config
-from ilo_pl.config.overrides import override_texts, parse_override, value_text
-from ilo_pl.config.run import RunConfig
+from ilo_pl.config.overrides import Assignment, override_texts, read_overrides, value_text
+from ilo_pl.config.run import RUN_PATHS, RunConfig
 from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.paper.figures import Panel
@@ -25,6 +25,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 # What an experiment chooses itself, and what it reads before the runs do.
 CHOSEN = ("task", "method", "operator", "reference", "simulate", "save_measurements")
 READ = ("input", "output", "images", "methods", "levels")
+# Ids are names of files: 007 is one.
+TEXTS = {"images"}
 
 
 class Variant(Spec):
@@ -106,7 +108,7 @@ def load_experiment(name: str) -> Experiment:
 
 
 @dataclass(frozen=True)
-class Setting:
+class PlannedRun:
     """One run of an experiment: a method at a level (``None`` where nothing is swept)."""
 
     method: str
@@ -130,7 +132,7 @@ class Plan:
         input: the user's images; ``None`` for the default ones.
         images: ids of those to take, or how many, or ``None`` for all.
         labels: what the legend calls each method.
-        settings: its runs, level by level.
+        runs: its runs, level by level.
     """
 
     name: str
@@ -139,7 +141,7 @@ class Plan:
     input: Path | None
     images: tuple[str, ...] | int | None
     labels: Mapping[str, str]
-    settings: tuple[Setting, ...]
+    runs: tuple[PlannedRun, ...]
 
 
 def make_plan(name: str, overrides: Sequence[str], quick: bool = False) -> Plan:
@@ -168,11 +170,12 @@ def make_plan(name: str, overrides: Sequence[str], quick: bool = False) -> Plan:
     _check_lines(spec, variants, rest)
     levels = _levels(spec, read.get("levels"), small)
     common = [*override_texts({"task": spec.task, **spec.keys, **(small.keys if small else {})})]
+    texts = [g.text for g in rest]
     # Keys of a search are for the lines that search; where there are none, they are a slip.
-    plain = _not_of_method(rest) if any(v.method != "bm3d" for v in variants.values()) else rest
-    given = {m: plain if v.method == "bm3d" else rest for m, v in variants.items()}
-    settings = [
-        Setting(m, level, _compose(spec, output, m, variant, level, common, given[m]))
+    plain = _not_of_method(texts) if any(v.method != "bm3d" for v in variants.values()) else texts
+    given = {m: plain if v.method == "bm3d" else texts for m, v in variants.items()}
+    runs = [
+        PlannedRun(m, level, _compose(spec, output, m, variant, level, common, given[m]))
         for level in levels
         for m, variant in variants.items()
     ]
@@ -183,25 +186,24 @@ def make_plan(name: str, overrides: Sequence[str], quick: bool = False) -> Plan:
         Path(str(read["input"])) if read.get("input") is not None else None,
         _images(read["images"]) if "images" in read else (small.images if small else None),
         {method: variant.label or method for method, variant in variants.items()},
-        tuple(settings),
+        tuple(runs),
     )
 
 
-def _divide(spec: Experiment, overrides: Sequence[str]) -> tuple[Keys, list[str]]:
+def _divide(spec: Experiment, overrides: Sequence[str]) -> tuple[Keys, list[Assignment]]:
     """Return the values of the keys that the experiment reads, and the overrides that are for the runs."""
     read: Keys = {}
     rest = []
-    for text in overrides:
-        override = parse_override(text)
-        key = override.key_or_group
+    for given in read_overrides(overrides, RUN_PATHS | TEXTS):
+        key = given.key
         swept = spec.axis is not None and key not in CHOSEN and _overlap(key, spec.axis.key)
         if key in CHOSEN or swept:
             hint = "Use levels=[...]." if swept else "Its file in configs/experiment has it."
             raise ConfigurationError(f"The experiment chooses {key} itself.", hint=hint)
         if key in READ:
-            read[key] = override.value()
+            read[key] = given.value
         else:
-            rest.append(text)
+            rest.append(given)
     return read, rest
 
 
@@ -222,15 +224,16 @@ def _variants(spec: Experiment, wanted: Any, quick: Quick | None) -> dict[str, V
     return found
 
 
-def _check_lines(spec: Experiment, variants: Mapping[str, Variant], rest: Sequence[str]) -> None:
+def _check_lines(
+    spec: Experiment, variants: Mapping[str, Variant], rest: Sequence[Assignment]
+) -> None:
     """Refuse overrides of what makes a line the one that its label says."""
-    for text in rest:
-        given = parse_override(text).key_or_group
+    for given in rest:
         for name in [m for m in variants if m in spec.methods]:
             for key, value in spec.methods[name].keys.items():
-                if _overlap(given, key):
+                if _overlap(given.key, key):
                     raise ConfigurationError(
-                        f"{given} cannot be given: the line {name!r} of the figure is the one with "
+                        f"{given.key} cannot be given: the line {name!r} of the figure is the one with "
                         f"{key} = {value_text(value)}.",
                         hint="Leave it out, or take other lines with methods=[...].",
                     )
@@ -260,8 +263,8 @@ def _levels(spec: Experiment, wanted: Any, quick: Quick | None) -> list[int | fl
 
 
 def _images(given: Any) -> tuple[str, ...] | int:
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return given
+    if isinstance(given, str) and given.isdecimal() and int(given) > 0:
+        return int(given)
     if isinstance(given, list) and given:
         return tuple(map(str, given))
     raise ConfigurationError(
