@@ -19,7 +19,7 @@ from rich.table import Table
 
 from ilo_pl.config import completion as completing
 from ilo_pl.config.typed_command import TypedCommand
-from ilo_pl.errors import SOME_FAILED, IloError, Stopped
+from ilo_pl.errors import SOME_FAILED, IloError, Stopped, let_interrupts_unwind
 from ilo_pl.prepare.command import prepare
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def invert(overrides: tuple[str, ...]) -> None:
 
     config = load_config(overrides)
     method = config.method.name
+    let_interrupts_unwind()
     scores = run(config, Console(stderr=True), method, launch=True)
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return
@@ -104,6 +105,7 @@ def demo(overrides: tuple[str, ...]) -> None:
     """
     from ilo_pl.paper.demo import run_demo
 
+    let_interrupts_unwind()
     run_demo(overrides, Console())
 
 
@@ -130,7 +132,9 @@ def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
     from ilo_pl.paper.experiment import run_experiment
     from ilo_pl.paper.sweep import make_plan
 
-    run_experiment(make_plan(name, overrides, quick), Console(), Console(stderr=True))
+    plan = make_plan(name, overrides, quick)
+    let_interrupts_unwind()
+    run_experiment(plan, Console(), Console(stderr=True))
 
 
 @cli.command()
@@ -158,6 +162,7 @@ def render(
     # What the file names is never imported, what the user names may be.
     generator = made.make(imports=name is not None)
     check_point(generator, point, about["space"])
+    let_interrupts_unwind()
     image = render_point(generator, point, about["space"])[0]
     written = RunFolder(output.parent).write_image(".", output.stem, image)
     Console().print(f"Written to {written}", markup=False, soft_wrap=True)
@@ -178,6 +183,7 @@ def convert(file: Path, output: Path, licence: str) -> None:
     if output.suffix.lower() != ".safetensors":
         raise click.BadParameter("must end in .safetensors", param_hint="OUTPUT")
     converted = convert_stylegan2(file, licence)
+    let_interrupts_unwind()
     with atomic(output) as temporary:
         converted.save(temporary)
     table = Table(show_header=False, box=None)
@@ -210,6 +216,7 @@ def theory(keys: TheoryKeys) -> None:
     """Evaluate the paper's bounds and estimate gamma of random matrices."""
     from ilo_pl.paper.theory import run_theory
 
+    let_interrupts_unwind()
     run_theory(keys, Console())
 
 
@@ -276,9 +283,11 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = tell
-            status = cli(standalone_mode=False)
+            status = cli(prog_name=PROGRAM, standalone_mode=False)
     except IloError as error:
-        errors.print("[bold red]error:[/]", escape(str(error)))
+        # Names of files may hold what no terminal can show.
+        text = str(error).encode(errors="backslashreplace").decode()
+        errors.print("[bold red]error:[/]", escape(text))
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
-from ilo_pl.errors import ConfigurationError, nearest
+from ilo_pl.errors import ConfigurationError, nearest, shown
 
 KeyPath = tuple[int | str, ...]
-MOST_SHOWN = 200
 
 # true is 1 to Python; in a configuration it is a slip.
 Number = Annotated[float, Strict()]
@@ -115,15 +114,6 @@ def _follow(data: Any, loc: KeyPath) -> tuple[KeyPath, Any]:
     return path, data
 
 
-def shown(value: Any) -> str:
-    """Return a value as errors show it, however long it is."""
-    try:
-        text = repr(value)
-    except ValueError:
-        return "a number of thousands of digits"  # Python does not write them out
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
-
-
 def _dotted(path: KeyPath) -> str:
     return ".".join(map(str, path))
 
@@ -139,6 +129,9 @@ KINDS = {
     "float": ["a number"],
     "string": ["text"],
     "tuple": ["a list"],
+    "dict": ["keys in braces"],
+    "mapping": ["keys in braces"],
+    "model": ["keys in braces"],
 }
 
 
@@ -163,22 +156,25 @@ def _keys(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         field = spec.model_fields.get(str(part))
         if field is None:
             continue  # the tag of a union's member, or an index
-        models = _models(field.annotation)
-        tagged = [model for tag in path[i + 1 :] for model in models if tag in _tags(model)]
-        if not tagged and len(models) != 1:
+        members = _members(field.annotation)
+        tagged = [m for tag in path[i + 1 :] for m, tags in members if tag in (*tags, *_names(m))]
+        if not tagged and len(members) != 1:
             return []
-        spec = (tagged or models)[0]
+        spec = tagged[0] if tagged else members[0][0]
     return list(spec.model_fields)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Return the specifications in a type, however deep."""
+def _members(
+    annotation: Any, tags: tuple[str, ...] = ()
+) -> list[tuple[type[BaseModel], tuple[str, ...]]]:
+    """Return the specifications in a type, however deep, with the tags that a union has for them."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models(inner)]
+        return [(annotation, tags)]
+    named = tuple(m.tag for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Tag))
+    return [member for inner in get_args(annotation) for member in _members(inner, named or tags)]
 
 
-def _tags(spec: type[BaseModel]) -> tuple[Any, ...]:
+def _names(spec: type[BaseModel]) -> tuple[Any, ...]:
     name = spec.model_fields.get("name")
     return get_args(name.annotation) if name is not None else ()
 
@@ -189,7 +185,7 @@ def path_keys(spec: type[BaseModel], prefix: str = "") -> frozenset[str]:
     for name, field in spec.model_fields.items():
         if _is_path(field.annotation, field.metadata):
             found.add(f"{prefix}{name}")
-        for model in _models(field.annotation):
+        for model, _ in _members(field.annotation):
             found |= path_keys(model, f"{prefix}{name}.")
     return frozenset(found)
 

@@ -17,7 +17,7 @@ from ilo_pl.config.keys import check_keys
 from ilo_pl.config.method import SearchMethod, last_value
 from ilo_pl.config.overrides import Assignment, read_overrides
 from ilo_pl.config.run import RUN_PATHS, RunConfig
-from ilo_pl.config.saved import load_run_config
+from ilo_pl.config.saved import is_run, load_run_config
 from ilo_pl.errors import ConfigurationError, IloError, unknown
 from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.inversion.schedule import Schedule
@@ -97,8 +97,7 @@ def _folder_to_resume(given: Sequence[Assignment]) -> Path | None:
     if values.get("resume") is not True or not isinstance(output, str):
         return None
     folder = Path(output)
-    begun = (folder / "config.yaml").exists() or (folder / "state" / "run.json").exists()
-    return folder if begun and all(is_free(key) for key in values) else None
+    return folder if is_run(folder) and all(is_free(key) for key in values) else None
 
 
 def _going_on(folder: Path, given: Sequence[Assignment]) -> RunConfig:
@@ -234,7 +233,7 @@ def _compose(given: Sequence[Assignment]) -> DictConfig:
                 hint=f"For example task={TASK_OF[picks['operator']]} operator={picks['operator']}.",
             )
         base = compose("default", [f"{group}={pick}" for group, pick in picks.items()])
-        check_keys([g.key for g in given if g.key not in picks], base)
+        check_keys([g for g in given if g.key not in picks], base)
         try:
             composed: DictConfig = compose("default", [g.text for g in given])
         except (HydraException, OmegaConfBaseException) as error:

@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ilo_pl.config.choices import TASK_OF, choices, config_dir
 from ilo_pl.config.method import SearchMethod
-from ilo_pl.errors import ConfigurationError, nearest, unknown
+from ilo_pl.config.overrides import Assignment
+from ilo_pl.errors import ConfigurationError, nearest, shown, unknown
 from ilo_pl.losses import LOSSES
 
 
-def check_keys(keys: Sequence[str], base: DictConfig) -> None:
-    """Refuse overrides of keys that are not there.
+def check_keys(given: Sequence[Assignment], base: DictConfig) -> None:
+    """Refuse overrides of keys that are not there, and values where keys are.
 
     Args:
-        keys: dotted keys.
-        base: the configuration that they are to change.
+        given: what is to be set.
+        base: the configuration that it is to change.
 
     Raises:
         ConfigurationError: a key is unknown; says what it may have been meant to be.
     """
-    known = _dotted_keys(OmegaConf.to_container(base))
-    for key in keys:
-        if key in known:
-            continue
-        column = key.removeprefix("method.").partition(".")[0]
-        if "outside" in base.method and column in SearchMethod.model_fields:
+    known = dict(_nodes(OmegaConf.to_container(base)))
+    for assignment in given:
+        if assignment.key not in known:
+            _check_new(assignment.key, base.method, list(known))
+        elif isinstance(known[assignment.key], dict) and not isinstance(assignment.value, dict):
+            inner = ", ".join(known[assignment.key])
             raise ConfigurationError(
-                f"The method {base.method.name!r} has no {column}: it does not search.",
-                hint=f"Leave {key} out, or take another method.",
+                f"{assignment.key} = {shown(assignment.value)} cannot be used: it has keys of its own: {inner}.",
+                hint=f"For example {assignment.key}.{next(iter(known[assignment.key]))}=...",
             )
-        if key.startswith("method.losses."):
-            name = key.removeprefix("method.losses.")
-            if name not in LOSSES:
-                raise unknown("loss", name, LOSSES)
-            continue
+
+
+def _check_new(key: str, method: DictConfig, known: Sequence[str]) -> None:
+    """Refuse a key that is not there, unless it is one of a loss."""
+    column = key.removeprefix("method.").partition(".")[0]
+    if "outside" in method and column in SearchMethod.model_fields:
         raise ConfigurationError(
-            f"There is no configuration key {key[:200]!r}.",
+            f"The method {method.name!r} has no {column}: it does not search.",
+            hint=f"Leave {key} out, or take another method.",
+        )
+    if not key.startswith("method.losses."):
+        raise ConfigurationError(
+            f"There is no configuration key {shown(key)}.",
             hint=f"{_remedy(key, known)}All keys are explained in {config_dir() / 'default.yaml'}.",
         )
+    name = key.removeprefix("method.losses.").partition(".")[0]
+    if name not in LOSSES:
+        raise unknown("loss", name, LOSSES)
 
 
 def _remedy(key: str, known: Sequence[str]) -> str:
@@ -58,11 +68,9 @@ def _remedy(key: str, known: Sequence[str]) -> str:
     return f"Did you mean {' or '.join(close[:3])}? " if close else ""
 
 
-def _dotted_keys(node: Any, prefix: str = "") -> list[str]:
-    """Return the keys of nested mappings, inner ones and those that hold them."""
-    if not isinstance(node, dict):
-        return []
-    keys = []
-    for key, value in node.items():
-        keys += [f"{prefix}{key}", *_dotted_keys(value, f"{prefix}{key}.")]
-    return keys
+def _nodes(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what nested mappings hold by dotted keys, the inner mappings too."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}", value
+            yield from _nodes(value, f"{prefix}{key}.")

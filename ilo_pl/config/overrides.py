@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +104,9 @@ def _read(text: str, paths: Collection[str]) -> Assignment:
     if parsed.is_sweep_override():
         raise _several(key, text)
     value = parsed.value()
-    return Assignment(key, value, f"{key}={value_text(value)}" if changed else text)
+    # Whether a key is new is checked by us; to Hydra all of them are set.
+    plain = f"{key}={value_text(value)}" if changed else text.lstrip("+")
+    return Assignment(key, value, f"++{plain}" if text.startswith("+") else plain)
 
 
 def _check_text(text: str) -> None:
@@ -115,6 +118,11 @@ def _check_text(text: str) -> None:
             f"{text[:SHOWN]!a} holds bytes that are no text.",
             hint="Names of files must be in UTF-8; rename the file.",
         ) from None
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise ConfigurationError(
+            f"{text[:SHOWN]!a} holds characters that cannot be written, such as the end of a line.",
+            hint="Leave them out, also in names of files.",
+        )
     if len(text) > MAX_LENGTH:
         raise ConfigurationError(
             f"{text[:40]!r}... is {len(text)} characters long; at most {MAX_LENGTH} can be given.",
@@ -144,16 +152,16 @@ def _malformed(text: str) -> ConfigurationError:
 def _several(key: str, text: str) -> ConfigurationError:
     """Return the error about a value that Hydra would start several runs for."""
     value = text.partition("=")[2]
-    forms = "Give the command once for each value, each with another output=."
-    if "(" not in value:
-        forms = (
+    hint = "Give the command once for each value, each with another output=."
+    if key == "method":
+        hint = f"{hint} ilo-pl experiment compares methods: methods=[ilo,csgm]."
+    elif "(" not in value:
+        hint = (
             f"Write a list in brackets: {key}=[{value[:SHOWN]}]; a text with commas in quotes: "
             f"{_quoted(key, value)}. For several runs, give the command once for each value."
         )
-    if key == "method":
-        forms = f"{forms} ilo-pl experiment compares methods: methods=[ilo,csgm]."
     return ConfigurationError(
-        f"{text[:SHOWN]!r} gives {key} several values; one run has one.", hint=forms
+        f"{text[:SHOWN]!r} gives {key} several values; one run has one.", hint=hint
     )
 
 

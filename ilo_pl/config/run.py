@@ -34,7 +34,7 @@ class RunConfig(Spec):
     save_measurements: bool | Literal["auto"] = "auto"
     samples: Annotated[int, Field(ge=1, le=10**6)] = 1
     seed: Seed = 0
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    batch_size: Annotated[int, Field(ge=1, le=10**6)] | Literal["auto"] = 1
     compile: bool | Literal["auto", "max-autotune"] = "auto"
     task: TaskConfig
     generator: GeneratorConfig

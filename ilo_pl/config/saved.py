@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,27 @@ from omegaconf.errors import OmegaConfBaseException
 from ilo_pl.config.run import RunConfig
 from ilo_pl.errors import ConfigurationError
 
+CONFIG = "config.yaml"
+RECORD = os.path.join("state", "run.json")
 # A configuration has about 2,000 bytes, is four levels deep, and what we write has no alias at all.
 MAX_BYTES = 2**16
 MAX_DEPTH = 20
 MAX_ALIASES = 10
+# What holds itself recurses.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    RecursionError,
+    yaml.YAMLError,
+    OmegaConfBaseException,
+)
 HINT = "Give the folder that a run wrote, the one with config.yaml in it."
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder has the configuration of a run."""
+    return any(os.path.isfile(folder / name) for name in (CONFIG, RECORD))
 
 
 def load_run_config(folder: Path) -> RunConfig:
@@ -27,12 +44,11 @@ def load_run_config(folder: Path) -> RunConfig:
     Raises:
         ConfigurationError: the folder holds none, or it cannot be used.
     """
-    path = folder / "config.yaml"
-    begun = folder / "state" / "run.json"
-    # A run that was stopped in its first moments has only this one.
-    if not path.exists() and begun.exists():
-        return _made(begun, _from_json(begun))
-    return _made(path, read_yaml(path, "the configuration of a run", HINT))
+    # A run that was stopped in its first moments has only its record.
+    begun = os.path.isfile(folder / RECORD) and not os.path.isfile(folder / CONFIG)
+    if begun:
+        return _made(folder / RECORD, _from_json(folder / RECORD))
+    return _made(folder / CONFIG, read_yaml(folder / CONFIG, "the configuration of a run", HINT))
 
 
 def read_yaml(path: Path, what: str, hint: str, most: int = MAX_BYTES) -> dict[str, Any]:
@@ -56,7 +72,7 @@ def read_yaml(path: Path, what: str, hint: str, most: int = MAX_BYTES) -> dict[s
         text = raw.decode()
         _check_events(text)
         loaded = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
-    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except UNREADABLE as error:
         raise ConfigurationError(
             f"{path} cannot be read as {what}: {_first_line(error)}.", hint=hint
         ) from None
@@ -82,7 +98,7 @@ def _from_json(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))["config"]
         return {str(key): value for key, value in config.items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (*UNREADABLE, LookupError, AttributeError) as error:
         raise ConfigurationError(
             f"{path} cannot be read as the record of a run: {_first_line(error)}.", hint=HINT
         ) from None

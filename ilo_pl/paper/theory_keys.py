@@ -12,36 +12,37 @@ from pydantic import Field
 from ilo_pl.spec import PathText, Spec
 
 Matrix = Literal["gaussian", "circulant"]
-Count = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0)]
+# Bounds that only a slip of the keyboard crosses; beyond them numbers overflow, or fill the memory.
+Count = Annotated[int, Field(ge=1, le=10**5)]
+Dimension = Annotated[int, Field(ge=1, le=10**12)]
+Positive = Annotated[float, Field(ge=1e-12, le=1e12)]
+NonNegative = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class TheoryKeys(Spec):
     """The bounds of section 3 of the paper, and an empirical check of Lemma 1."""
 
     output: Annotated[PathText, Field(description="folder of the tables, new or empty")]
-    k: Annotated[Count, Field(description="dimension of the latent")] = 512
-    p: Annotated[Count, Field(description="scalars of the split state")] = 131072
+    k: Annotated[Dimension, Field(description="dimension of the latent")] = 512
+    p: Annotated[Dimension, Field(description="scalars of the split state")] = 131072
     lipschitz1: Annotated[
-        float,
+        Positive,
         Field(description="Lipschitz constant of G1; an example, nobody knows a real generator's"),
     ] = 10.0
-    lipschitz2: Annotated[float, Field(description="Lipschitz constant of G2; likewise")] = 10.0
+    lipschitz2: Annotated[Positive, Field(description="Lipschitz constant of G2; likewise")] = 10.0
     r1: Annotated[
-        float, Field(description="l2 radius of the latents; sqrt(512) is where N(0, 1) lives")
+        Positive, Field(description="l2 radius of the latents; sqrt(512) is where N(0, 1) lives")
     ] = 22.6
     delta: Annotated[
-        float, Field(description="accuracy in the image: an l2 norm over all scalars")
+        Positive, Field(description="accuracy in the image: an l2 norm over all scalars")
     ] = 10.0
     K: Annotated[
-        float, Field(description="delta / r2, where r2 is the l1 radius around the range")
+        Positive, Field(description="delta / r2, where r2 is the l1 radius around the range")
     ] = 10.0
     gamma: Annotated[
         float, Field(description="constant of the set-restricted eigenvalue condition")
     ] = 0.5
-    constant: Annotated[
-        float, Field(gt=0, description="the factor that the proofs do not name")
-    ] = 1.0
+    constant: Annotated[Positive, Field(description="the factor that the proofs do not name")] = 1.0
     representation: Annotated[
         NonNegative,
         Field(description="l2 distance of the true image from the set that is searched"),
@@ -82,7 +83,7 @@ class TheoryKeys(Spec):
     ] = 0.1
     nonzeros: Annotated[Count, Field(description="scalars that its sparse points move")] = 16
     images: Annotated[
-        int, Field(ge=2, description="images drawn; every pair of them is compared")
+        int, Field(ge=2, le=10**4, description="images drawn; every pair of them is compared")
     ] = 40
     trials: Annotated[Count, Field(description="matrices drawn for each m")] = 5
     seed: Annotated[int, Field(ge=0, lt=2**63, description="of images and matrices")] = 0

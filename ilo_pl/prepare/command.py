@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from ilo_pl.config.typed_command import TypedCommand
-from ilo_pl.errors import SOME_FAILED
+from ilo_pl.errors import SOME_FAILED, let_interrupts_unwind
 
 if TYPE_CHECKING:
     from ilo_pl.prepare import keys as typed
@@ -47,7 +47,7 @@ def align(keys: typed.AlignKeys) -> None:
     """
     from ilo_pl.prepare.faces import run_align
 
-    _end(*run_align(keys, _errors()))
+    _end(*run_align(keys, _begin()))
 
 
 @_action("box")()
@@ -55,7 +55,7 @@ def box(keys: typed.BoxKeys) -> None:
     """Write a mask of boxes."""
     from ilo_pl.prepare.pictures import run_box
 
-    _end(*run_box(keys, _errors()))
+    _end(*run_box(keys, _begin()))
 
 
 @_action("mask")()
@@ -66,7 +66,7 @@ def mask(keys: typed.MaskKeys) -> None:
     """
     from ilo_pl.prepare.pictures import run_mask
 
-    _end(*run_mask(keys, _errors()))
+    _end(*run_mask(keys, _begin()))
 
 
 @_action("random")()
@@ -77,7 +77,7 @@ def random_(keys: typed.RandomKeys) -> None:
     """
     from ilo_pl.prepare.pictures import run_random
 
-    _end(*run_random(keys, _errors()))
+    _end(*run_random(keys, _begin()))
 
 
 @_action("collage")()
@@ -88,7 +88,7 @@ def collage(keys: typed.CollageKeys) -> None:
     """
     from ilo_pl.prepare.pictures import run_collage
 
-    _end(*run_collage(keys, _errors()))
+    _end(*run_collage(keys, _begin()))
 
 
 @_action("blend")()
@@ -99,7 +99,7 @@ def blend(keys: typed.BlendKeys) -> None:
     """
     from ilo_pl.prepare.pictures import run_blend
 
-    _end(*run_blend(keys, _errors()))
+    _end(*run_blend(keys, _begin()))
 
 
 @_action("frames")()
@@ -110,7 +110,7 @@ def frames(keys: typed.FramesKeys) -> None:
     """
     from ilo_pl.prepare.pictures import run_frames
 
-    _end(*run_frames(keys, _errors()))
+    _end(*run_frames(keys, _begin()))
 
 
 @_action("video")()
@@ -121,6 +121,7 @@ def video(keys: typed.VideoKeys) -> None:
     """
     from ilo_pl.prepare.pictures import run_video
 
+    _begin()
     _end(run_video(keys), 0)
 
 
@@ -132,10 +133,12 @@ def paste(keys: typed.PasteKeys) -> None:
     """
     from ilo_pl.prepare.faces import run_paste
 
-    _end(*run_paste(keys, _errors()))
+    _end(*run_paste(keys, _begin()))
 
 
-def _errors() -> Console:
+def _begin() -> Console:
+    """Return where errors are told; nothing was written before."""
+    let_interrupts_unwind()
     return Console(stderr=True, soft_wrap=True)
 
 
