@@ -7,6 +7,7 @@ import platform
 import sys
 import textwrap
 import warnings
+from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ COMPLETE = "_ILO_PL_COMPLETE"
 # What a compiler has to say can be pages.
 WARNING_LENGTH = 500
 
+# Keys of a run, key=value.
+run_keys = partial(click.argument, "overrides", nargs=-1, shell_complete=completing.complete_run)
+
 # Everything that takes long to import is imported by the command that needs it.
 
 
@@ -41,12 +45,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument(
-    "overrides",
-    nargs=-1,
-    metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]",
-    shell_complete=completing.complete_run,
-)
+@run_keys(metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]")
 def invert(overrides: tuple[str, ...]) -> None:
     """Invert an image or a folder of images.
 
@@ -92,12 +91,7 @@ completing.register()
 
 
 @cli.command()
-@click.argument(
-    "overrides",
-    nargs=-1,
-    metavar="[output=DIR] [key=value ...]",
-    shell_complete=completing.complete_run,
-)
+@run_keys(metavar="[output=DIR] [key=value ...]")
 def demo(overrides: tuple[str, ...]) -> None:
     """Restore the shipped portrait from 10 % of its pixels, with CSGM and with ILO.
 
@@ -111,12 +105,7 @@ def demo(overrides: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("name", shell_complete=completing.complete_choice("experiment"))
-@click.argument(
-    "overrides",
-    nargs=-1,
-    metavar="output=DIR [key=value ...]",
-    shell_complete=completing.complete_run,
-)
+@run_keys(metavar="output=DIR [key=value ...]")
 @click.option("--quick", is_flag=True, help="Fewer levels, images and steps.")
 def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
     """Run an experiment of the paper: its tables and figures, from the runs behind them.

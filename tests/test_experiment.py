@@ -22,8 +22,9 @@ from ilo_pl.evaluation.metrics import Scores
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import to_bytes
 from ilo_pl.paper import experiment
+from ilo_pl.paper.experiment_file import load_experiment
 from ilo_pl.paper.figures import Panel, band
-from ilo_pl.paper.sweep import load_experiment, make_plan
+from ilo_pl.paper.sweep import make_plan
 from ilo_pl.runs.quality_trace import Trace
 from tests.conftest import IDS, command
 

@@ -36,17 +36,8 @@ def run_demo(overrides: Sequence[str], console: Console) -> None:
     Raises:
         IloError: a key is wrong or the output folder cannot be used.
     """
-    given = read_overrides(overrides, RUN_PATHS)
-    taken = [g.key for g in given if g.key in CHOSEN]
-    if taken:
-        raise ConfigurationError(
-            f"The demo chooses {taken[0]} itself.",
-            hint="Use ilo-pl invert for your own images and methods.",
-        )
-    named = [g.value for g in given if g.key == "output"]
-    output = RunFolder(Path(str(named[-1]) if named else "demo"))
+    output, rest = _read(overrides)
     output.check()
-    rest = [g.text for g in given if g.key != "output"]
     started = time.monotonic()
     image = portrait()
     groups = []
@@ -70,3 +61,17 @@ def run_demo(overrides: Sequence[str], console: Console) -> None:
     console.print(scores_table("10 % of the pixels observed, equal steps", groups))
     console.print(f"Pictures: {grid} and {output.path / 'ilo' / 'grid.png'}", markup=False)
     console.print(f"Took {time.monotonic() - started:.0f} s.")
+
+
+def _read(overrides: Sequence[str]) -> tuple[RunFolder, list[str]]:
+    """Return the folder to write, and the keys of both runs."""
+    given = read_overrides(overrides, RUN_PATHS)
+    taken = [g.key for g in given if g.key in CHOSEN]
+    if taken:
+        raise ConfigurationError(
+            f"The demo chooses {taken[0]} itself.",
+            hint="Use ilo-pl invert for your own images and methods.",
+        )
+    named = [g.value for g in given if g.key == "output"]
+    rest = [g.text for g in given if g.key != "output"]
+    return RunFolder(Path(str(named[-1] if named else "demo"))), rest
