@@ -10,7 +10,7 @@ Names are imported when they are first used, so ``import ilo_pl`` itself costs n
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ _HOME = {
     "render": "generators.point",
 }
 
-__version__ = metadata.version("ilo_pl")
 __all__ = [
     "ForwardOperator",
     "ILOInversion",
@@ -88,6 +87,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata  # takes longer than all else here
+
+        return metadata.version("ilo_pl")
     if name not in _HOME:
         raise AttributeError(f"module 'ilo_pl' has no attribute {name!r}")
     return getattr(import_module(f"ilo_pl.{_HOME[name]}"), name)

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import textwrap
 import warnings
+from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import shell_complete
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ilo_pl.errors import SOME_FAILED, IloError, Stopped
+from ilo_pl.config import completion as completing
+from ilo_pl.config.typed_command import TypedCommand
+from ilo_pl.errors import SOME_FAILED, IloError, Stopped, let_interrupts_unwind
 from ilo_pl.prepare.command import prepare
 
+if TYPE_CHECKING:
+    from ilo_pl.paper.theory_keys import TheoryKeys
+
+PROGRAM = "ilo-pl"
+# In this variable a shell asks for completions; click knows how.
+COMPLETE = "_ILO_PL_COMPLETE"
 # What a compiler has to say can be pages.
 WARNING_LENGTH = 500
+
+# Keys of a run, key=value.
+run_keys = partial(click.argument, "overrides", nargs=-1, shell_complete=completing.complete_run)
 
 # Everything that takes long to import is imported by the command that needs it.
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ilo_pl", prog_name="ilo-pl")
+@click.version_option(package_name="ilo_pl", prog_name=PROGRAM)
 def cli() -> None:
     """Solve inverse problems by searching the inputs of a frozen generator."""
 
 
 @cli.command()
-@click.argument("overrides", nargs=-1, metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]")
+@run_keys(metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]")
 def invert(overrides: tuple[str, ...]) -> None:
     """Invert an image or a folder of images.
 
@@ -54,7 +68,8 @@ def invert(overrides: tuple[str, ...]) -> None:
     from ilo_pl.runs.run import run
 
     config = load_config(overrides)
-    method = str(config.method["name"])
+    method = config.method.name
+    let_interrupts_unwind()
     scores = run(config, Console(stderr=True), method, launch=True)
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return
@@ -72,10 +87,11 @@ def invert(overrides: tuple[str, ...]) -> None:
 
 
 cli.add_command(prepare)
+completing.register()
 
 
 @cli.command()
-@click.argument("overrides", nargs=-1, metavar="[output=DIR] [key=value ...]")
+@run_keys(metavar="[output=DIR] [key=value ...]")
 def demo(overrides: tuple[str, ...]) -> None:
     """Restore the shipped portrait from 10 % of its pixels, with CSGM and with ILO.
 
@@ -83,12 +99,13 @@ def demo(overrides: tuple[str, ...]) -> None:
     """
     from ilo_pl.paper.demo import run_demo
 
+    let_interrupts_unwind()
     run_demo(overrides, Console())
 
 
 @cli.command()
-@click.argument("name")
-@click.argument("overrides", nargs=-1, metavar="output=DIR [key=value ...]")
+@click.argument("name", shell_complete=completing.complete_choice("experiment"))
+@run_keys(metavar="output=DIR [key=value ...]")
 @click.option("--quick", is_flag=True, help="Fewer levels, images and steps.")
 def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
     """Run an experiment of the paper: its tables and figures, from the runs behind them.
@@ -104,7 +121,9 @@ def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
     from ilo_pl.paper.experiment import run_experiment
     from ilo_pl.paper.sweep import make_plan
 
-    run_experiment(make_plan(name, overrides, quick), Console(), Console(stderr=True))
+    plan = make_plan(name, overrides, quick)
+    let_interrupts_unwind()
+    run_experiment(plan, Console(), Console(stderr=True))
 
 
 @cli.command()
@@ -132,6 +151,7 @@ def render(
     # What the file names is never imported, what the user names may be.
     generator = made.make(imports=name is not None)
     check_point(generator, point, about["space"])
+    let_interrupts_unwind()
     image = render_point(generator, point, about["space"])[0]
     written = RunFolder(output.parent).write_image(".", output.stem, image)
     Console().print(f"Written to {written}", markup=False, soft_wrap=True)
@@ -152,6 +172,7 @@ def convert(file: Path, output: Path, licence: str) -> None:
     if output.suffix.lower() != ".safetensors":
         raise click.BadParameter("must end in .safetensors", param_hint="OUTPUT")
     converted = convert_stylegan2(file, licence)
+    let_interrupts_unwind()
     with atomic(output) as temporary:
         converted.save(temporary)
     table = Table(show_header=False, box=None)
@@ -179,16 +200,26 @@ def check_generator(context: click.Context, name: str, weights: str | None) -> N
     context.exit(1 if failed else 0)
 
 
-@cli.command()
-@click.argument("overrides", nargs=-1, metavar="output=DIR [key=value ...]")
-def theory(overrides: tuple[str, ...]) -> None:
-    """Evaluate the paper's bounds and estimate gamma of random matrices.
-
-    Every key is explained in configs/theory.yaml.
-    """
+@cli.command(cls=TypedCommand, keys="ilo_pl.paper.theory_keys:TheoryKeys")
+def theory(keys: TheoryKeys) -> None:
+    """Evaluate the paper's bounds and estimate gamma of random matrices."""
     from ilo_pl.paper.theory import run_theory
 
-    run_theory(overrides, Console())
+    let_interrupts_unwind()
+    run_theory(keys, Console())
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes keys, choices and paths in a shell.
+
+    \b
+    bash: eval "$(ilo-pl completion bash)"               in ~/.bashrc
+    zsh:  eval "$(ilo-pl completion zsh)"                in ~/.zshrc
+    fish: ilo-pl completion fish > ~/.config/fish/completions/ilo-pl.fish
+    """  # noqa: D301
+    shell_complete(cli, {}, PROGRAM, COMPLETE, f"{shell}_source")
 
 
 @cli.command()
@@ -222,6 +253,9 @@ def info() -> None:
 
 def main() -> None:
     """Run the command; a user's mistake ends with a message and status 2, never with a traceback."""
+    asked = os.environ.get(COMPLETE)
+    if asked:
+        sys.exit(shell_complete(cli, {}, PROGRAM, COMPLETE, asked))
     errors = Console(stderr=True, soft_wrap=True)
 
     def tell(message: Warning | str, *place: Any, **source: Any) -> None:
@@ -232,9 +266,11 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = tell
-            status = cli(standalone_mode=False)
+            status = cli(prog_name=PROGRAM, standalone_mode=False)
     except IloError as error:
-        errors.print("[bold red]error:[/]", escape(str(error)))
+        # Names of files may hold what no terminal can show.
+        text = str(error).encode(errors="backslashreplace").decode()
+        errors.print("[bold red]error:[/]", escape(text))
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
+
+MOST_SHOWN = 200
+LONGEST = 4000
 
 
 class IloError(Exception):
@@ -18,7 +22,8 @@ class IloError(Exception):
     """
 
     def __init__(self, what: str, *, choices: Iterable[str] = (), hint: str = "") -> None:
-        self.what = what
+        # A value of a million characters is no help.
+        self.what = what = what if len(what) <= LONGEST else f"{what[:LONGEST]}..."
         self.choices = tuple(choices)
         self.hint = hint
         lines = [what]
@@ -65,6 +70,25 @@ class Stopped(Exception):  # noqa: N818
         super().__init__(f"stopped by signal {signum}")
 
 
+def let_interrupts_unwind() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt from here on, so that what is half written is tidied up.
+
+    Until a command begins to work, Ctrl-C ends its process at once (``ilo_pl/__main__.py``).
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler) and handler is not signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def shown(value: object) -> str:
+    """Return a value as errors show it, however long it is."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"  # Python does not write them out
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
     """Return up to ``count`` of ``choices`` spelled most like ``name``, best first."""
     return difflib.get_close_matches(name, list(choices), n=count, cutoff=0.4)
@@ -75,4 +99,4 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigurationError:
     options = sorted(choices)
     close = nearest(name, options)
     hint = f"Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
-    return ConfigurationError(f"There is no {kind} {name!r}.", choices=options, hint=hint)
+    return ConfigurationError(f"There is no {kind} {shown(name)}.", choices=options, hint=hint)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
-from ilo_pl.errors import ConfigurationError, nearest
+from ilo_pl.errors import ConfigurationError, nearest, shown
 
 KeyPath = tuple[int | str, ...]
 
@@ -18,7 +18,46 @@ Number = Annotated[float, Strict()]
 Whole = Annotated[int, Strict()]
 
 
-class Spec(BaseModel):
+class IsPath:
+    """Marks text that names a file or a folder: it is compared as such, and never read as a number."""
+
+
+PathText = Annotated[str, Field(min_length=1), IsPath()]
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is not a name.")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+
+
+class _Explaining(type(BaseModel)):  # type: ignore[misc]
+    """Turns what is wrong with a specification that is called into an error for people.
+
+    pydantic builds nested specifications without calling their classes, so that the error of the outermost
+    one has the whole path to the wrong key.
+    """
+
+    def __call__(cls, /, **data: Any) -> Any:
+        try:
+            return super().__call__(**data)
+        except ValidationError as error:
+            raise _explained(cls, data, error) from None
+
+
+if TYPE_CHECKING:
+    # What a class of a metaclass of its own is to a type checker: a model like any other.
+    _Model = BaseModel
+else:
+
+    class _Model(BaseModel, metaclass=_Explaining):
+        """A model whose construction explains itself."""
+
+
+class Spec(_Model):
     """An immutable specification; unknown and ill-typed keys are errors.
 
     Raises:
@@ -27,18 +66,8 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def __init__(self, **data: Any) -> None:
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise _explain(type(self), data, error) from None
 
-    # pydantic would call an overridden __init__ for nested specifications too, and the path to the
-    # wrong key would be lost; this is how its own base class says not to.
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
-
-
-def _explain(
+def _explained(
     spec: type[BaseModel], data: Mapping[str, Any], error: ValidationError
 ) -> ConfigurationError:
     lines: dict[KeyPath, str] = {}
@@ -64,7 +93,9 @@ def _explain(
             if kind == "union_tag_invalid":
                 path, value = (*path, "name"), ctx["tag"]
             wanted.setdefault(path, []).extend(_wanted(problem))
-            lines[path] = f"{_dotted(path)} = {value!r} cannot be used: give {_or(wanted[path])}."
+            lines[path] = (
+                f"{_dotted(path)} = {shown(value)} cannot be used: give {_or(wanted[path])}."
+            )
     return ConfigurationError("\n".join(lines.values()), hint=" ".join(hints))
 
 
@@ -98,6 +129,9 @@ KINDS = {
     "float": ["a number"],
     "string": ["text"],
     "tuple": ["a list"],
+    "dict": ["keys in braces"],
+    "mapping": ["keys in braces"],
+    "model": ["keys in braces"],
 }
 
 
@@ -122,27 +156,48 @@ def _keys(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         field = spec.model_fields.get(str(part))
         if field is None:
             continue  # the tag of a union's member, or an index
-        models = _models(field.annotation)
-        tagged = [model for tag in path[i + 1 :] for model in models if tag in _tags(model)]
-        if not tagged and len(models) != 1:
+        members = _members(field.annotation)
+        tagged = [m for tag in path[i + 1 :] for m, tags in members if tag in (*tags, *_names(m))]
+        if not tagged and len(members) != 1:
             return []
-        spec = (tagged or models)[0]
+        spec = tagged[0] if tagged else members[0][0]
     return list(spec.model_fields)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Return the specifications in a type, however deep."""
+def _members(
+    annotation: Any, tags: tuple[str, ...] = ()
+) -> list[tuple[type[BaseModel], tuple[str, ...]]]:
+    """Return the specifications in a type, however deep, with the tags that a union has for them."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models(inner)]
+        return [(annotation, tags)]
+    named = tuple(m.tag for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Tag))
+    return [member for inner in get_args(annotation) for member in _members(inner, named or tags)]
 
 
 def by_name(annotation: Any) -> dict[str, Any]:
     """Return the specifications of a union by each value that their key ``name`` may have, sorted."""
-    found = {str(tag): model for model in _models(annotation) for tag in _tags(model)}
+    found = {str(tag): model for model, _ in _members(annotation) for tag in _names(model)}
     return dict(sorted(found.items()))
 
 
-def _tags(spec: type[BaseModel]) -> tuple[Any, ...]:
+def _names(spec: type[BaseModel]) -> tuple[Any, ...]:
     name = spec.model_fields.get("name")
     return get_args(name.annotation) if name is not None else ()
+
+
+def path_keys(spec: type[BaseModel], prefix: str = "") -> frozenset[str]:
+    """Return the dotted keys of a specification that name files or folders, also those within lists."""
+    found: set[str] = set()
+    for name, field in spec.model_fields.items():
+        if _is_path(field.annotation, field.metadata):
+            found.add(f"{prefix}{name}")
+        for model, _ in _members(field.annotation):
+            found |= path_keys(model, f"{prefix}{name}.")
+    return frozenset(found)
+
+
+def _is_path(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
+    marked = any(
+        isinstance(m, IsPath) for m in (*metadata, *getattr(annotation, "__metadata__", ()))
+    )
+    return marked or any(_is_path(inner) for inner in get_args(annotation))

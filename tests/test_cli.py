@@ -473,7 +473,7 @@ def test_warnings_are_lines_of_the_command(run: Run, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("ilo_pl.paper.theory.run_theory", warn)
     before = warnings.showwarning
-    status, out, err = run("theory")
+    status, out, err = run("theory", "output=x")
     assert (status, out) == (0, "")
     assert err.startswith("warning: The checkpoint [red]x is damaged. a a")
     assert err.endswith(" a ...\n") and err.count("\n") == 1
@@ -485,7 +485,7 @@ def test_every_shipped_choice_composes() -> None:
         for task in choices.choices("task"):
             given = "operator.target=1" if task == "ood_generation" else "input=a"
             made = compose.load_config([f"method={method}", f"task={task}", given, "output=b"])
-            assert made.method["name"] == method
+            assert made.method.name == method
             assert made.task.name == task
             assert made.schedule.stages
 

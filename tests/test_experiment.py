@@ -22,8 +22,9 @@ from ilo_pl.evaluation.metrics import Scores
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import to_bytes
 from ilo_pl.paper import experiment
+from ilo_pl.paper.experiment_file import load_experiment
 from ilo_pl.paper.figures import Panel, band
-from ilo_pl.paper.sweep import load_experiment, make_plan
+from ilo_pl.paper.sweep import make_plan
 from ilo_pl.runs.quality_trace import Trace
 from tests.conftest import IDS, command
 
@@ -294,11 +295,11 @@ def test_every_shipped_experiment_can_be_planned(name: str) -> None:
     spec = load_experiment(name)
     one = [f"levels=[{spec.axis.values[0]}]"] if spec.axis else []
     whole = make_plan(name, ["output=x", *one])
-    assert {s.method for s in whole.settings} == set(spec.methods)
+    assert {s.method for s in whole.runs} == set(spec.methods)
     small = make_plan(name, ["output=x"], quick=True)
     assert set(spec.quick.methods) <= set(spec.methods)
-    assert len(small.settings) == len(spec.quick.methods) * len(spec.quick.levels or (1,))
-    steps = {s.config.schedule.total_steps for s in small.settings}
+    assert len(small.runs) == len(spec.quick.methods) * len(spec.quick.levels or (1,))
+    steps = {s.config.schedule.total_steps for s in small.runs}
     assert len(steps) == 1, "methods are compared at equal steps"
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ilo_pl import ILOInversion, InverseTask, Mask, Schedule, Stage, TinyGenerator
 from ilo_pl.config.choices import choices
 from ilo_pl.config.compose import load_config
-from ilo_pl.config.method import following
+from ilo_pl.config.method import FollowFrames, SearchMethod
 from ilo_pl.errors import ConfigurationError, InputError, OutputError
 from ilo_pl.generators.point import Point, carry, render
 from ilo_pl.inversion.stage_spec import Radii
@@ -106,19 +106,26 @@ def test_a_start_is_carried_to_the_first_stage(tiny: TinyGenerator, fit: Fit) ->
 
 
 def test_followers_take_over_what_is_not_said() -> None:
-    method = {
-        "name": "ilo",
-        "splits": [0, 3],
-        "lr": [0.1, 0.2],
-        "losses": {"mse": 1, "lpips": [0, 0.5]},
-    }
-    follow = {"name": "frames", "splits": [3], "losses": {"mse": [2]}}
-    assert following(method, follow) == {
-        "name": "frames",
-        "splits": [3],
-        "lr": 0.2,
-        "losses": {"mse": [2], "lpips": 0.5},
-    }
+    method = SearchMethod(
+        name="ilo",
+        splits=(0, 3),
+        steps=9,
+        lr=(0.1, 0.2),
+        ramp_up=(0.1, 0.3),
+        radii={"hidden": 0.4, "unit": ("mean", "l1")},
+        losses={"mse": 1, "lpips": [0, 0.5]},
+    )
+    follow = FollowFrames(
+        name="frames", splits=(3, 4), steps=(5, 6), lr=0.3, free_noises=0, radii={"latents": 0.6}
+    )
+    first, second = method.following(follow).stages
+    assert (first.split, second.split) == (3, 4)
+    assert (first.steps, second.steps) == (5, 6)
+    assert (first.lr, first.ramp_up, first.free_noises) == (0.3, 0.3, 0)
+    assert first.losses == {"mse": 1, "lpips": 0.5}
+    # What follows says all radii but their unit; one value is for the second stage on.
+    assert first.radii == Radii(unit="l1")
+    assert second.radii == Radii(latents=0.6, unit="l1")
 
 
 @pytest.mark.parametrize(

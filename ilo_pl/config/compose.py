@@ -7,22 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from ilo_pl.config.choices import check_keys, choices, config_dir
-from ilo_pl.config.method import last_value, schedule_from_columns
-from ilo_pl.config.overrides import parse_override
-from ilo_pl.config.run import RunConfig, _check_sequence
-from ilo_pl.errors import ConfigurationError, unknown
+from ilo_pl.config.choices import GROUPS, choices, config_dir
+from ilo_pl.config.differences import is_free
+from ilo_pl.config.keys import check_keys
+from ilo_pl.config.method import SearchMethod, last_value
+from ilo_pl.config.overrides import Assignment, read_overrides
+from ilo_pl.config.run import RUN_PATHS, RunConfig
+from ilo_pl.config.saved import is_run, load_run_config
+from ilo_pl.errors import ConfigurationError, IloError, unknown
 from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.io.measurements import Origin, find_measurements, load_origin
 from ilo_pl.operators.config import OPERATORS
 
-GROUPS = ("generator", "operator", "noise", "task", "method", "follow", "trainer", "logger")
+EXAMPLE = "For example: ilo-pl invert input=photo.png task=random_inpainting output=results"
+NOT_GIVEN = (None, "???")
 
 
 def _below(value: float | None, limit: float, then: Any, otherwise: Any) -> Any:
@@ -37,97 +40,27 @@ OmegaConf.register_new_resolver("last", last_value, replace=True)
 def load_config(overrides: Sequence[str]) -> RunConfig:
     """Compose a configuration from overrides ``key=value`` in Hydra's syntax.
 
+    With ``resume=true`` and no key that reaches the results, it is that of the run in ``output``.
+
     Raises:
         ConfigurationError: an override cannot be parsed, names an unknown key, group or choice, or
             has a value of another type than the key.
     """
-    parsed = [parse_override(o) for o in overrides]
-    given = {p.key_or_group.partition(".")[0]: p.value() for p in parsed}
-    place = given.get("input")
-    saved = find_measurements(Path(place)) if isinstance(place, str) else {}
-    if saved:
-        origin = load_origin(next(iter(saved.values())))[1]
-        task = [] if "task" in given or origin.task not in choices("task") else [origin.task]
-        container = adopt(_container([*overrides, *(f"task={t}" for t in task)]), origin, given)
+    given = read_overrides(overrides, RUN_PATHS)
+    began = _folder_to_resume(given)
+    if began is not None:
+        return _going_on(began, given)
+    container = _with_measurements(given)
+    tops = {g.key.partition(".")[0]: g.value for g in given}
+    if container["operator"]["name"] == "classifier":
+        _check_guided(container)
+        container["input"] = None
     else:
-        container = _container(overrides)
-    guided = container["operator"]["name"] == "classifier"
-    needed = ("output",) if guided else ("input", "output")
-    missing = [k for k in needed if container.get(k) in (None, "???")]
-    if guided and container["operator"]["target"] == "???":
-        raise ConfigurationError(
-            "operator.target must be given: the class to generate.",
-            hint="For example: ilo-pl invert task=ood_generation operator.target=espresso output=results",
-        )
-    if missing:
-        raise ConfigurationError(
-            f"{' and '.join(missing)} must be given.",
-            hint="For example: ilo-pl invert input=photo.png task=random_inpainting output=results",
-        )
-    if guided and container.get("input") not in (None, "???"):
-        raise ConfigurationError(
-            "A classifier measures no image, so that there is no input.",
-            hint="Leave input= out; samples=4 starts from four random faces.",
-        )
-    if "samples" in given and not guided:
-        raise ConfigurationError(
-            f"samples={given['samples']} cannot be given here: as many images come out as go in.",
-            hint="It is a key of task=ood_generation, which has no input.",
-        )
-    config = RunConfig(**{**container, "input": None} if guided else container)
-    if not isinstance(config.method.get("name"), str):
-        raise ConfigurationError(f"method.name = {config.method.get('name')!r} is not a name.")
-    if config.outside:
-        config.outside.check(config.operator, config.noise)
-    else:
-        try:
-            _ = config.schedule, config.following
-        except ConfigurationError as error:
-            raise _with_noises(error, config.generator) from None
-    if config.ordered:
-        _check_sequence(config)
-    return config
-
-
-def _with_noises(error: ConfigurationError, config: GeneratorConfig) -> ConfigurationError:
-    """Return an error about noise inputs with how many there are."""
-    if "free_noises" not in error.what:
-        return error
-    count = len(config.make(imports=True).noise_shapes)
-    hint = f"{error.hint} The generator {config.name} has {count} noise inputs.".strip()
-    return ConfigurationError(error.what, choices=error.choices, hint=hint)
-
-
-def _container(overrides: Sequence[str]) -> dict[str, Any]:
-    """Compose a configuration and resolve what its values refer to."""
+        _check_measured(container, tops)
     try:
-        container = OmegaConf.to_container(_compose(overrides), resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigurationError(
-            f"The configuration cannot be resolved: {str(error).splitlines()[0]}.",
-            hint="A dollar sign with braces refers to another key.",
-        ) from None
-    assert isinstance(container, dict)
-    return {str(k): v for k, v in container.items()}
-
-
-def load_run_config(folder: Path) -> RunConfig:
-    """Return the configuration that a run folder was made with.
-
-    Raises:
-        ConfigurationError: the folder holds none.
-    """
-    path = folder / "config.yaml"
-    try:
-        container = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise ConfigurationError(
-            f"{path} cannot be read as the configuration of a run: {error}.",
-            hint="Give the folder that a run wrote, the one with config.yaml in it.",
-        ) from None
-    if not isinstance(container, dict):
-        raise ConfigurationError(f"{path} is not the configuration of a run.")
-    return RunConfig(**{str(key): value for key, value in container.items()})
+        return RunConfig(**container)
+    except ConfigurationError as error:
+        raise _with_noises(error, container["generator"]) from None
 
 
 def load_method(name: str, task: str | None = None, **columns: Any) -> Schedule:
@@ -147,35 +80,98 @@ def load_method(name: str, task: str | None = None, **columns: Any) -> Schedule:
         with initialize_config_dir(str(config_dir().absolute()), version_base="1.3"):
             composed = compose(f"method/{name}")
     else:
-        composed = _compose([f"method={name}", f"task={task}"])
+        composed = _compose(read_overrides([f"method={name}", f"task={task}"]))
     method = OmegaConf.to_container(composed.method, resolve=True)
     assert isinstance(method, dict)
-    return schedule_from_columns({**{str(k): v for k, v in method.items()}, **columns})
+    if "outside" in method:
+        raise ConfigurationError(f"The method {name!r} is outside the engine: no schedule.")
+    return SearchMethod(**{**{str(k): v for k, v in method.items()}, **columns}).schedule
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
-    with initialize_config_dir(str(config_dir().absolute()), version_base="1.3"):
-        parsed = [parse_override(text) for text in overrides]
-        picks = {p.key_or_group: p.value() for p in parsed if p.key_or_group in GROUPS}
-        for group, pick in picks.items():
-            if pick not in choices(group):
-                raise unknown(group, str(pick), choices(group))
-        if "operator" in picks and "task" not in picks:
-            raise ConfigurationError(
-                f"operator={picks['operator']} needs the task that it belongs to.",
-                choices=choices("task"),
-                hint=f"For example task={OPERATORS[picks['operator']].task} operator={picks['operator']}.",
-            )
-        base = compose("default", [f"{g}={p}" for g, p in picks.items()])
-        check_keys([p.key_or_group for p in parsed if p.key_or_group not in picks], base)
-        try:
-            composed: DictConfig = compose("default", list(overrides))
-        except (ConfigCompositionException, OmegaConfBaseException) as error:
-            cause = error.__cause__ or error
-            raise ConfigurationError(
-                f"The configuration cannot be composed: {str(cause).splitlines()[0]}"
-            ) from None
-        return composed
+# ---- a run that goes on ----------------------------------------------------------------------------
+
+
+def _folder_to_resume(given: Sequence[Assignment]) -> Path | None:
+    """Return the folder of the run that is to go on as it was begun, if nothing else is asked for."""
+    values = {g.key: g.value for g in given}
+    output = values.get("output")
+    if values.get("resume") is not True or not isinstance(output, str):
+        return None
+    folder = Path(output)
+    return folder if is_run(folder) and all(is_free(key) for key in values) else None
+
+
+def _going_on(folder: Path, given: Sequence[Assignment]) -> RunConfig:
+    """Return the configuration of the run in a folder, with what a resumed run may have otherwise."""
+    saved, now = load_run_config(folder).model_dump(), _container(given)
+    for assignment in given:
+        group, _, rest = assignment.key.partition(".")
+        if rest:
+            saved[group] = {**saved[group], rest: now[group][rest]}
+        else:
+            saved[group] = now[group]
+    return RunConfig(**saved)
+
+
+# ---- what is given and what is not -----------------------------------------------------------------
+
+
+def _check_guided(container: Mapping[str, Any]) -> None:
+    """Refuse a generation towards a class without one, or with an input."""
+    if container["operator"]["target"] == "???":
+        raise ConfigurationError(
+            "operator.target must be given: the class to generate.",
+            hint="For example: ilo-pl invert task=ood_generation operator.target=espresso output=results",
+        )
+    if container["output"] in NOT_GIVEN:
+        raise ConfigurationError("output must be given.", hint=EXAMPLE)
+    if container["input"] not in NOT_GIVEN:
+        raise ConfigurationError(
+            "A classifier measures no image, so that there is no input.",
+            hint="Leave input= out; samples=4 starts from four random faces.",
+        )
+
+
+def _check_measured(container: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse a run without input or output, or with what only a run without input has."""
+    missing = [k for k in ("input", "output") if container[k] in NOT_GIVEN]
+    if missing:
+        goes_on = "With output= and resume=true alone, the run in that folder goes on as it began."
+        raise ConfigurationError(
+            f"{' and '.join(missing)} must be given.",
+            hint=f"{EXAMPLE}\n{goes_on}" if container["resume"] is True else EXAMPLE,
+        )
+    if "samples" in given:
+        raise ConfigurationError(
+            f"samples={given['samples']} cannot be given here: as many images come out as go in.",
+            hint="It is a key of task=ood_generation, which has no input.",
+        )
+
+
+def _with_noises(error: ConfigurationError, generator: Any) -> ConfigurationError:
+    """Return an error about noise inputs with how many there are."""
+    if "free_noises" not in error.what:
+        return error
+    try:
+        made = GeneratorConfig(**generator)
+        count = len(made.make(imports=True).noise_shapes)
+    except IloError:
+        return error  # one thing after the other
+    hint = f"{error.hint} The generator {made.name} has {count} noise inputs.".strip()
+    return ConfigurationError(error.what, choices=error.choices, hint=hint)
+
+
+def _with_measurements(given: Sequence[Assignment]) -> dict[str, Any]:
+    """Compose a configuration; files of measurements at its input say what the user does not."""
+    tops = {g.key.partition(".")[0]: g.value for g in given}
+    place = tops.get("input")
+    saved = find_measurements(Path(place)) if isinstance(place, str) else {}
+    if not saved:
+        return _container(given)
+    origin = load_origin(next(iter(saved.values())))[1]
+    named = "task" in tops or origin.task not in choices("task")
+    task = [] if named else read_overrides([f"task={origin.task}"])
+    return adopt(_container([*given, *task]), origin, tops)
 
 
 def adopt(config: Mapping[str, Any], origin: Origin, given: Container[str]) -> dict[str, Any]:
@@ -204,3 +200,46 @@ def adopt(config: Mapping[str, Any], origin: Origin, given: Container[str]) -> d
     if "operator" not in given and (same or "task" not in given):
         adopted["operator"] = origin.operator
     return adopted
+
+
+# ---- Hydra -----------------------------------------------------------------------------------------
+
+
+def _container(given: Sequence[Assignment]) -> dict[str, Any]:
+    """Compose a configuration and resolve what its values refer to."""
+    try:
+        container = OmegaConf.to_container(_compose(given), resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        reason = (
+            "keys refer to each other in a circle" if isinstance(error, RecursionError) else error
+        )
+        raise ConfigurationError(
+            f"The configuration cannot be resolved: {str(reason).splitlines()[0]}.",
+            hint="A dollar sign with braces refers to another key.",
+        ) from None
+    assert isinstance(container, dict)
+    return {str(k): v for k, v in container.items()}
+
+
+def _compose(given: Sequence[Assignment]) -> DictConfig:
+    with initialize_config_dir(str(config_dir().absolute()), version_base="1.3"):
+        picks = {g.key: g.value for g in given if g.key in GROUPS}
+        for group, pick in picks.items():
+            if pick not in choices(group):
+                raise unknown(group, str(pick), choices(group))
+        if "operator" in picks and "task" not in picks:
+            raise ConfigurationError(
+                f"operator={picks['operator']} needs the task that it belongs to.",
+                choices=choices("task"),
+                hint=f"For example task={OPERATORS[picks['operator']].task} operator={picks['operator']}.",
+            )
+        base = compose("default", [f"{group}={pick}" for group, pick in picks.items()])
+        check_keys([g for g in given if g.key not in picks], base)
+        try:
+            composed: DictConfig = compose("default", [g.text for g in given])
+        except (HydraException, OmegaConfBaseException) as error:
+            cause = error.__cause__ or error
+            raise ConfigurationError(
+                f"The configuration cannot be composed: {str(cause).splitlines()[0]}"
+            ) from None
+        return composed

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
+
+from ilo_pl.config.run import RUN_PATHS, RunConfig
+from ilo_pl.errors import ConfigurationError
 
 # What a resumed run may have otherwise: none of these reaches the results.
 FREE = ("output", "reference", "resume", "allow_changes", "logger")
@@ -15,27 +19,55 @@ def changes(
 ) -> list[str]:
     """Return a line for each key in which two configurations differ, but for those that may change.
 
+    Keys that one of them lacks, because it was written by another version, have their defaults; a file or
+    folder is the same however its path is written.
+
     Args:
         before: the configuration that a run was begun with.
         now: the one that it is to go on with.
         ignored: further dotted keys that may change.
     """
-    old, new = _flat(before), _flat(now)
+    old, new = (_leaves(_complete(config)) for config in (before, now))
     return [
         f"{key} = {old.get(key)!r} before, {new.get(key)!r} now"
         for key in {**old, **new}
-        if key not in ignored and not _is_free(key) and old.get(key) != new.get(key)
+        if key not in ignored and not is_free(key) and _differ(key, old.get(key), new.get(key))
     ]
 
 
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by their dotted keys."""
-    if not isinstance(node, dict) or not node:
-        return {prefix.removesuffix("."): node}
-    return {k: v for key, value in node.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
-
-
-def _is_free(key: str) -> bool:
+def is_free(key: str) -> bool:
     """Return whether a resumed run may have another value for a dotted key: it does not reach the results."""
     group, _, rest = key.partition(".")
     return group in FREE or (group == "trainer" and rest in FREE_TRAINER)
+
+
+def _complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a configuration with all its keys, where it is one of this version."""
+    try:
+        return RunConfig(**config).model_dump(mode="json")
+    except ConfigurationError:
+        return config
+
+
+def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by their dotted keys."""
+    if not isinstance(node, dict) or not node:
+        return {prefix.removesuffix("."): node}
+    return {
+        k: v for key, value in node.items() for k, v in _leaves(value, f"{prefix}{key}.").items()
+    }
+
+
+def _differ(key: str, old: Any, new: Any) -> bool:
+    return bool(_located(key, old) != _located(key, new))
+
+
+def _located(key: str, value: Any) -> Any:
+    """Return a value with every path in it in the one form that tells files apart."""
+    if isinstance(value, Mapping):
+        return {name: _located(f"{key}.{name}", inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_located(key, inner) for inner in value]
+    if isinstance(value, str) and key in RUN_PATHS and "\0" not in value:
+        return os.path.normcase(os.path.realpath(value))
+    return value

@@ -1,96 +1,148 @@
-"""Schedules from method files, in which every key is one value or a column of one per stage."""
+"""What is searched: a method file and what follows an image, typed.
+
+Every key of a search is a column: one value for all stages, or a list of one per stage.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Discriminator, Field, Tag
 
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.inversion.schedule import Schedule
-from ilo_pl.inversion.stage_spec import Stage
+from ilo_pl.inversion.stage_spec import (
+    Count,
+    NonNegative,
+    Rate,
+    SplitNumber,
+    Stage,
+    VariableKind,
+)
 from ilo_pl.operators.config import IdentitySpec, OperatorSpec
 from ilo_pl.operators.noise import GaussianNoise, NoiseSpec
-from ilo_pl.spec import Spec
+from ilo_pl.spec import Name, Spec, Whole
+
+MAX_RATE = 1000
+KINDS: tuple[VariableKind, ...] = ("hidden", "latents", "noises")
+
+T = TypeVar("T")
 
 
-def schedule_from_columns(method: Mapping[str, Any]) -> Schedule:
-    """Build a schedule from a method file, where every key is one value or a list of one per stage.
+def _listed(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _tag(value: Any) -> str:
+    return "list" if _listed(value) else "one"
+
+
+# What is wrong with a list is not explained by what one value would have to be, and the other way round.
+Column = Annotated[
+    Annotated[T, Tag("one")] | Annotated[tuple[T, ...], Tag("list")], Discriminator(_tag)
+]
+Splits = Annotated[tuple[SplitNumber, ...], Field(min_length=1)]
+
+
+class BallColumns(Spec):
+    """Radii of the l1 balls, as columns of :class:`~ilo_pl.inversion.stage_spec.Radii`."""
+
+    hidden: Column[NonNegative | None] = None
+    latents: Column[NonNegative | None] = None
+    noises: Column[NonNegative | None] = None
+
+
+class RadiiColumns(BallColumns):
+    """The same with their unit."""
+
+    unit: Column[Literal["mean", "l1"]] = "mean"
+
+
+class LrScaleColumns(Spec):
+    """Columns of :class:`~ilo_pl.inversion.stage_spec.LrScale`."""
+
+    hidden: Column[NonNegative] = 1.0
+    latents: Column[NonNegative] = 1.0
+    noises: Column[NonNegative] = 1.0
+
+
+class SphereColumns(Spec):
+    """Columns of :class:`~ilo_pl.inversion.stage_spec.Sphere`."""
+
+    latents: Column[bool] = False
+    noises: Column[bool] = False
+    radius: Column[Literal["sqrt_dim", "start"]] = "sqrt_dim"
+
+
+class ReencodeColumns(Spec):
+    """Columns of :class:`~ilo_pl.inversion.stage_spec.Reencode`."""
+
+    steps: Column[Count] = 0
+    lr: Column[Rate] = 0.1
+
+
+class SearchMethod(Spec):
+    """A method file of the engine; :class:`Stage` and :class:`Schedule` explain the keys and bound them.
+
+    Args:
+        name: how reports call it.
+        splits: where the generator is cut in each stage; every list among the others is as long.
 
     Raises:
         ConfigurationError: a list has another length than ``splits``, or a value cannot be used.
     """
-    if "outside" in method:
-        raise ConfigurationError(
-            f"The method {method['name']!r} is outside the engine: no schedule."
-        )
-    columns = {key: value for key, value in method.items() if key != "name"}
-    splits = columns.pop("splits", None)
-    if not isinstance(splits, Sequence) or isinstance(splits, str) or not splits:
-        raise ConfigurationError(
-            f"method.splits = {splits!r}; give a list of splits, for example [0,1,2,3]."
-        )
-    common = {k: columns.pop(k) for k in Schedule.model_fields if k != "stages" and k in columns}
-    columns["split"] = list(splits)
-    try:
-        stages = tuple(Stage(**_stage_columns(columns, i, len(splits))) for i in range(len(splits)))
-        return Schedule(stages=stages, **common)
-    except ConfigurationError as error:
-        raise ConfigurationError(
-            f"The method cannot be used. {error.what}", choices=error.choices, hint=error.hint
-        ) from None
 
+    name: Name
+    splits: Splits
+    steps: Column[Count]
+    rounds: Column[Whole] = 1
+    lr: Column[Rate] = 0.1
+    lr_scale: LrScaleColumns = LrScaleColumns()
+    lr_schedule: Column[Literal["cosine", "one_cycle_drop"]] = "cosine"
+    ramp_up: Column[float] = 0.05
+    ramp_down: Column[float] = 0.75
+    free_noises: Column[Count] = 5
+    radii: RadiiColumns = RadiiColumns()
+    sphere: SphereColumns = SphereColumns()
+    reencode: ReencodeColumns = ReencodeColumns()
+    # By the loss's name a column of weights, or a mapping of them and the loss's options.
+    losses: Mapping[str, Any] = Field(default_factory=lambda: {"mse": 1.0})
+    sna: Column[NonNegative | Literal["measured"]] = 0.0
+    latent_space: str = "v"
+    latent_layout: Literal["shared", "per_slot"] = "per_slot"
+    init: Literal["random", "mean"] = "random"
+    noise_start: Literal["stored", "random"] = "stored"
+    carry_skip: bool = True
+    hand_over: Literal["best", "last"] = "best"
+    validation: float = 0.0
+    judge: Literal["losses", "mse"] = "losses"
+    result: Literal["last", "best"] = "last"
 
-def following(method: Mapping[str, Any], follow: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of a method that starts from the solution of the image before.
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse a method that is no schedule."""
+        _ = self.schedule
 
-    Args:
-        method: how the first image is searched; of its lists, the last value counts.
-        follow: what is otherwise for the others, stage by stage.
-    """
-    last = {key: last_value(value) for key, value in method.items()}
-    return {**last, **{key: _over(last.get(key), value) for key, value in follow.items()}}
+    @property
+    def schedule(self) -> Schedule:
+        """The method as a schedule."""
+        return _unroll(self.model_dump(), "method")
 
+    def following(self, follow: FollowFrames) -> Schedule:
+        """Return what an image is searched with that starts from the solution of the one before.
 
-def last_value(column: Any) -> Any:
-    """Return what holds in the last stage: of a list the last value, of a mapping that of each key."""
-    if isinstance(column, Mapping):
-        return {key: last_value(inner) for key, inner in column.items()}
-    listed = isinstance(column, Sequence) and not isinstance(column, str)
-    return column[-1] if listed and column else column
+        Args:
+            follow: what is otherwise than in the method, of whose lists the last value counts.
 
-
-def _over(old: Any, new: Any) -> Any:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return {**old, **{key: _over(old.get(key), value) for key, value in new.items()}}
-    return new
-
-
-def _stage_columns(columns: Mapping[str, Any], i: int, count: int) -> dict[str, Any]:
-    """Return one stage's keys. A single radius holds from the second stage on."""
-    picked = _pick(columns, i, count, "")
-    radii = columns.get("radii")
-    if i == 0 and count > 1 and isinstance(radii, Mapping) and isinstance(picked["radii"], dict):
-        for kind in ("hidden", "latents", "noises"):
-            if isinstance(radii.get(kind), (int, float)) and radii[kind] >= 0:
-                picked["radii"][kind] = None
-    return picked
-
-
-def _pick(columns: Mapping[str, Any], i: int, count: int, prefix: str) -> dict[str, Any]:
-    picked = {}
-    for key, value in columns.items():
-        if isinstance(value, Mapping):
-            picked[key] = _pick(value, i, count, f"{prefix}{key}.")
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            if len(value) != count:
-                raise ConfigurationError(
-                    f"method.{prefix}{key} = {list(value)} has {len(value)} values for {count} stages.",
-                    hint="Give one value, or one for each of method.splits.",
-                )
-            picked[key] = value[i]
-        else:
-            picked[key] = value
-    return picked
+        Raises:
+            ConfigurationError: both do not go together.
+        """
+        last = {key: last_value(value) for key, value in self.model_dump().items()}
+        other = follow.model_dump(exclude={"name", "rate"})
+        radii = {**last["radii"], **other["radii"]}
+        # The start lies at the split itself: no range is known before it, to be re-encoded into.
+        reencode = {**last["reencode"], "steps": 0}
+        return _unroll({**last, **other, "radii": radii, "reencode": reencode}, "follow")
 
 
 class OutsideMethod(Spec):
@@ -101,7 +153,7 @@ class OutsideMethod(Spec):
         outside: which method it is.
     """
 
-    name: str
+    name: Name
     outside: Literal["bm3d"]
 
     def check(self, operator: OperatorSpec, noise: NoiseSpec) -> None:
@@ -119,10 +171,85 @@ class OutsideMethod(Spec):
         )
 
 
-def outside_method(method: dict[str, Any]) -> OutsideMethod | None:
-    """Return the method of a method file when it is outside the engine, else ``None``.
+def _kind(method: Any) -> str:
+    outside = isinstance(method, OutsideMethod) or (
+        isinstance(method, Mapping) and "outside" in method
+    )
+    return "outside the engine" if outside else "search"
 
-    Raises:
-        ConfigurationError: there is no such method outside the engine.
-    """
-    return OutsideMethod(**method) if "outside" in method else None
+
+MethodConfig = Annotated[
+    Annotated[SearchMethod, Tag("search")] | Annotated[OutsideMethod, Tag("outside the engine")],
+    Discriminator(_kind),
+]
+
+
+class FollowNone(Spec):
+    """Every image by itself."""
+
+    name: Literal["none"] = "none"
+
+
+class FollowFrames(Spec):
+    """Each image starts from the solution of the one before; ``configs/follow/frames.yaml`` explains the keys."""
+
+    name: Literal["frames"]
+    rate: Annotated[float, Field(gt=0, le=MAX_RATE)] | None = None
+    splits: Splits
+    steps: Column[Count]
+    lr: Column[Rate]
+    free_noises: Column[Count]
+    radii: BallColumns = BallColumns()
+
+
+FollowConfig = Annotated[FollowNone | FollowFrames, Field(discriminator="name")]
+
+
+def last_value(column: Any) -> Any:
+    """Return what holds in the last stage: of a list the last value, of a mapping that of each key."""
+    if isinstance(column, Mapping):
+        return {key: last_value(inner) for key, inner in column.items()}
+    return column[-1] if _listed(column) and column else column
+
+
+def _unroll(columns: Mapping[str, Any], group: str) -> Schedule:
+    """Return the schedule of columns, which are keys of a config group."""
+    rows = {key: value for key, value in columns.items() if key not in ("name", "splits")}
+    common = {key: rows.pop(key) for key in Schedule.model_fields if key in rows}
+    splits = columns["splits"]
+    try:
+        stages = tuple(
+            Stage(split=split, **_stage(rows, i, len(splits), group))
+            for i, split in enumerate(splits)
+        )
+        return Schedule(stages=stages, **common)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"The method cannot be used. {error.what}", choices=error.choices, hint=error.hint
+        ) from None
+
+
+def _stage(columns: Mapping[str, Any], i: int, count: int, group: str) -> dict[str, Any]:
+    """Return one stage's keys. A single radius holds from the second stage on."""
+    picked = _pick(columns, i, count, f"{group}.")
+    if i == 0 and count > 1:
+        free = {kind: None for kind in KINDS if not _listed(columns["radii"][kind])}
+        picked["radii"] |= free
+    return picked
+
+
+def _pick(columns: Mapping[str, Any], i: int, count: int, prefix: str) -> dict[str, Any]:
+    picked = {}
+    for key, value in columns.items():
+        if isinstance(value, Mapping):
+            picked[key] = _pick(value, i, count, f"{prefix}{key}.")
+        elif _listed(value):
+            if len(value) != count:
+                raise ConfigurationError(
+                    f"{prefix}{key} = {list(value)} has {len(value)} values for {count} stages.",
+                    hint=f"Give one value, or one for each of {prefix.partition('.')[0]}.splits.",
+                )
+            picked[key] = value[i]
+        else:
+            picked[key] = value
+    return picked

@@ -6,21 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ilo_pl.config.method import (
-    OutsideMethod,
-    following,
-    outside_method,
-    schedule_from_columns,
-)
+from ilo_pl.config.method import FollowConfig, FollowNone, MethodConfig, OutsideMethod
 from ilo_pl.config.trainer import LoggerConfig, TrainerConfig
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators.config import GeneratorConfig, Seed
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.operators.config import OperatorSpec
 from ilo_pl.operators.noise import NoiseSpec
-from ilo_pl.spec import Spec
-
-MAX_RATE = 1000
+from ilo_pl.spec import PathText, Spec, path_keys
 
 
 class TaskConfig(Spec):
@@ -32,66 +25,84 @@ class TaskConfig(Spec):
 class RunConfig(Spec):
     """Everything one run needs; ``configs/default.yaml`` explains each key."""
 
-    input: Annotated[str, Field(min_length=1)] | None = None
-    output: Annotated[str, Field(min_length=1)]
+    input: PathText | None = None
+    output: PathText
     resume: bool = False
     allow_changes: bool = False
-    reference: Annotated[str, Field(min_length=1)] | None = None
+    reference: PathText | None = None
     simulate: bool = True
     save_measurements: bool | Literal["auto"] = "auto"
     samples: Annotated[int, Field(ge=1, le=10**6)] = 1
     seed: Seed = 0
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    batch_size: Annotated[int, Field(ge=1, le=10**6)] | Literal["auto"] = 1
     compile: bool | Literal["auto", "max-autotune"] = "auto"
     task: TaskConfig
     generator: GeneratorConfig
     operator: OperatorSpec
     noise: NoiseSpec
-    method: dict[str, Any]
-    follow: dict[str, Any] = Field(default_factory=lambda: {"name": "none"})
+    method: MethodConfig
+    follow: FollowConfig = FollowNone()
     trainer: TrainerConfig
     logger: LoggerConfig = LoggerConfig()
 
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse parts that do not go together."""
+        if isinstance(self.method, OutsideMethod):
+            self.method.check(self.operator, self.noise)
+        if self.ordered:
+            self._check_order()
+            _ = self.following
+
     @property
     def schedule(self) -> Schedule:
-        """The method as a schedule."""
-        return schedule_from_columns(self.method)
+        """The method as a schedule.
+
+        Raises:
+            ConfigurationError: the method is outside the engine.
+        """
+        if isinstance(self.method, OutsideMethod):
+            raise ConfigurationError(
+                f"The method {self.method.name!r} is outside the engine: no schedule."
+            )
+        return self.method.schedule
 
     @property
     def ordered(self) -> bool:
         """Whether images after the first start from the one before."""
-        return self.follow.get("name") != "none"
+        return not isinstance(self.follow, FollowNone)
+
+    @property
+    def rate(self) -> float | None:
+        """Frames per second of the video that is written; ``None``: the input's."""
+        return None if isinstance(self.follow, FollowNone) else self.follow.rate
 
     @property
     def following(self) -> Schedule | None:
         """What images after the first are searched with, from the solution of the one before."""
-        if not self.ordered:
+        if isinstance(self.follow, FollowNone) or isinstance(self.method, OutsideMethod):
             return None
-        columns = {key: value for key, value in self.follow.items() if key != "rate"}
-        return schedule_from_columns(following(self.method, columns))
+        return self.method.following(self.follow)
 
     @property
     def outside(self) -> OutsideMethod | None:
         """The method, where it is none of the engine's."""
-        return outside_method(self.method)
+        return self.method if isinstance(self.method, OutsideMethod) else None
+
+    def _check_order(self) -> None:
+        """Refuse what has no order."""
+        unordered = {
+            f"batch_size = {self.batch_size}": self.batch_size not in (1, "auto"),
+            f"method = {self.method.name}": self.outside is not None,
+            f"task = {self.task.name}": self.input is None,
+        }
+        wrong = [key for key, applies in unordered.items() if applies]
+        if wrong:
+            raise ConfigurationError(
+                f"follow = {self.follow.name} starts every image from the one before, which does not go "
+                f"with {wrong[0]}.",
+                hint="Use batch_size=1, a method of the engine and a task that has an input; or follow=none.",
+            )
 
 
-def _check_sequence(config: RunConfig) -> None:
-    """Refuse what has no order, and a rate that is none."""
-    rate = config.follow.get("rate")
-    if rate is not None and (isinstance(rate, bool | str) or not 0 < rate <= MAX_RATE):
-        raise ConfigurationError(
-            f"follow.rate = {rate!r}; give frames per second above 0, up to {MAX_RATE}, or null."
-        )
-    unordered = {
-        f"batch_size = {config.batch_size}": config.batch_size not in (1, "auto"),
-        f"method = {config.method['name']}": config.outside is not None,
-        f"task = {config.task.name}": config.input is None,
-    }
-    wrong = [key for key, applies in unordered.items() if applies]
-    if wrong:
-        raise ConfigurationError(
-            f"follow = {config.follow['name']} starts every image from the one before, which does not go "
-            f"with {wrong[0]}.",
-            hint="Use batch_size=1, a method of the engine and a task that has an input; or follow=none.",
-        )
+# Keys of files and folders.
+RUN_PATHS = path_keys(RunConfig)

@@ -23,11 +23,11 @@ class TrainerConfig(Spec):
     """
 
     accelerator: str = "auto"
-    devices: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    num_nodes: Annotated[int, Field(ge=1)] = 1
+    devices: Literal["auto"] | Annotated[int, Field(ge=1, le=10**4)] = "auto"
+    num_nodes: Annotated[int, Field(ge=1, le=10**4)] = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = 10
-    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+    checkpoint_minutes: Annotated[float, Field(gt=0, le=1e6)] | None = 10
+    checkpoint_steps: Annotated[int, Field(ge=1, le=10**9)] | None = None
 
 
 class LoggerConfig(Spec):

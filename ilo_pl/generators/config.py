@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ilo_pl.generators import SplitGenerator, make_generator
-from ilo_pl.spec import Spec
+from ilo_pl.spec import PathText, Spec
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -17,7 +17,7 @@ class GeneratorConfig(Spec):
     """Which generator, and where its weights are (``null``: those in the package)."""
 
     name: str
-    weights: str | None = None
+    weights: PathText | None = None
     seed: Seed = 0
 
     def make(self, *, imports: bool) -> SplitGenerator:

@@ -97,7 +97,14 @@ class Schedule(Spec):
     @property
     def total_steps(self) -> int:
         """Gradient steps of one batch of images, re-encoding included."""
-        return sum(phase.steps for phase in self.phases)
+        # As the phases unroll, without unrolling a million rounds.
+        solving = sum(stage.steps * stage.rounds for stage in self.stages)
+        last = self.stages[-1]
+        return solving + sum(
+            stage.reencode.steps * (stage.rounds - (stage is last))
+            for stage in self.stages
+            if stage.split > 0
+        )
 
     def resolve(self, generator: SplitGenerator, *, started: bool = False) -> Schedule:
         """Return the schedule with the image's split by its number, checked against a generator.

@@ -32,7 +32,7 @@ from ilo_pl.operators.makers import (
     Sequel,
 )
 from ilo_pl.operators.mask_config import MaskSpec
-from ilo_pl.spec import Number, Whole, by_name
+from ilo_pl.spec import Number, PathText, Whole, by_name
 
 Built = TypeVar("Built", OperatorMaker, ForwardOperator)
 
@@ -129,7 +129,7 @@ class ClassifierSpec(OperatorConfig):
     task: ClassVar[str] = "ood_generation"
     name: Literal["classifier"]
     model: str
-    weights: str | None = None
+    weights: PathText | None = None
     target: Whole | str
 
     def maker(self, image_shape: ImageShape, seed: int) -> OperatorMaker:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from PIL import ImageColor
-from pydantic import Field
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
@@ -16,7 +15,7 @@ from ilo_pl.io.find import file_for, find_images
 from ilo_pl.io.images import LoadedImage, load_image, to_bytes
 from ilo_pl.operators import ForwardOperator, Mask
 from ilo_pl.operators.makers import ImageShape, OperatorConfig, OperatorMaker
-from ilo_pl.spec import Number, Whole
+from ilo_pl.spec import Number, PathText, Whole
 
 
 @final
@@ -35,7 +34,7 @@ class MaskSpec(OperatorConfig):
     task: ClassVar[str] = "inpainting"
     name: Literal["mask"]
     fraction: Number | None = None
-    file: Annotated[str, Field(min_length=1)] | None = None
+    file: PathText | None = None
     box: tuple[Whole, Whole, Whole, Whole] | None = None
     alpha: bool | None = None
     colour: str | None = None

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,8 +23,7 @@ from ilo_pl import seeding
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.operators import DenseGaussian, LinearOperator, PartialCirculant
-
-Matrix = Literal["gaussian", "circulant"]
+from ilo_pl.paper.theory_keys import Matrix
 
 
 @dataclass(frozen=True)

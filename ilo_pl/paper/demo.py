@@ -10,12 +10,15 @@ from pathlib import Path
 from rich.console import Console
 
 from ilo_pl.config.compose import load_config
+from ilo_pl.config.overrides import override_texts, read_overrides
+from ilo_pl.config.run import RUN_PATHS
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.evaluation.report import row_of, scores_table, write_grid
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.runs.run import run
 
 METHODS = ("csgm", "ilo")
+CHOSEN = ("input", "reference", "method")
 
 
 def portrait() -> Path:
@@ -33,23 +36,16 @@ def run_demo(overrides: Sequence[str], console: Console) -> None:
     Raises:
         IloError: a key is wrong or the output folder cannot be used.
     """
-    taken = [o for o in overrides if o.partition("=")[0] in ("input", "reference", "method")]
-    if taken:
-        raise ConfigurationError(
-            f"The demo chooses {taken[0].partition('=')[0]} itself.",
-            hint="Use ilo-pl invert for your own images and methods.",
-        )
-    named = [o.partition("=")[2] for o in overrides if o.startswith("output=")]
-    output = RunFolder(Path(named[-1] if named else "demo"))
+    output, rest = _read(overrides)
     output.check()
-    rest = [o for o in overrides if not o.startswith("output=")]
     started = time.monotonic()
     image = portrait()
     groups = []
     for method in METHODS:
         folder = output.path / method
-        fixed = [f"input={image}", f"reference={image}", f"output={folder}", f"method={method}"]
-        groups.append((method, run(load_config([*fixed, *rest]), Console(stderr=True), method)))
+        paths = {"input": str(image), "reference": str(image), "output": str(folder)}
+        keys = [f"method={method}", *override_texts(paths), *rest]
+        groups.append((method, run(load_config(keys), Console(stderr=True), method)))
     csgm, ilo = (row_of(RunFolder(output.path / m), image.stem, image) for m in METHODS)
     grid = write_grid(
         output,
@@ -65,3 +61,17 @@ def run_demo(overrides: Sequence[str], console: Console) -> None:
     console.print(scores_table("10 % of the pixels observed, equal steps", groups))
     console.print(f"Pictures: {grid} and {output.path / 'ilo' / 'grid.png'}", markup=False)
     console.print(f"Took {time.monotonic() - started:.0f} s.")
+
+
+def _read(overrides: Sequence[str]) -> tuple[RunFolder, list[str]]:
+    """Return the folder to write, and the keys of both runs."""
+    given = read_overrides(overrides, RUN_PATHS)
+    taken = [g.key for g in given if g.key in CHOSEN]
+    if taken:
+        raise ConfigurationError(
+            f"The demo chooses {taken[0]} itself.",
+            hint="Use ilo-pl invert for your own images and methods.",
+        )
+    named = [g.value for g in given if g.key == "output"]
+    rest = [g.text for g in given if g.key != "output"]
+    return RunFolder(Path(str(named[-1] if named else "demo"))), rest

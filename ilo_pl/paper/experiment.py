@@ -10,14 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from torch import Tensor
-from yaml import YAMLError
 
-from ilo_pl.config.compose import load_run_config
 from ilo_pl.config.differences import changes
-from ilo_pl.errors import ConfigurationError, IloError, InputError, unknown
+from ilo_pl.config.saved import load_run_config, read_yaml
+from ilo_pl.errors import ConfigurationError, IloError, unknown
 from ilo_pl.evaluation.metrics import Scorer, Scores
 from ilo_pl.evaluation.report import write_grid
 from ilo_pl.generators import SplitGenerator
@@ -27,7 +25,7 @@ from ilo_pl.io.images import image_size, load_image, to_bytes
 from ilo_pl.io.tables import read_table, write_table
 from ilo_pl.paper.demo import portrait
 from ilo_pl.paper.figures import draw_figure
-from ilo_pl.paper.sweep import Plan, Setting
+from ilo_pl.paper.sweep import Plan, PlannedRun
 from ilo_pl.runs.bm3d import require_bm3d
 from ilo_pl.runs.quality_trace import Trace, mse_of
 from ilo_pl.runs.run import check, run
@@ -35,6 +33,8 @@ from ilo_pl.runs.sources import check_size
 
 FACES = (1, 2, 3, 4)  # seeds of the generated faces, which no default was tuned on
 RECORD = "experiment.yaml"
+# It has a checksum for each of the user's images.
+MOST_OF_RECORD = 2**24
 # What drawing needs no more: the pictures of single stages and what regenerates the results.
 PRUNED = ("latents", "stages", "log", "state")
 GRID_ROWS = 4
@@ -54,11 +54,11 @@ def run_experiment(plan: Plan, console: Console, progress: Console) -> None:
     """
     folder = RunFolder(plan.output)
     truths = _prepare(plan, folder)
-    for number, setting in enumerate(plan.settings):
-        if not _finished(setting):
-            label = f"{number + 1}/{len(plan.settings)} {setting.folder.path.name}"
-            _run_one(plan, setting, truths, progress, label)
-        write_table(folder, "results.csv", _results(plan, plan.settings[: number + 1]))
+    for number, planned in enumerate(plan.runs):
+        if not _finished(planned):
+            label = f"{number + 1}/{len(plan.runs)} {planned.folder.path.name}"
+            _run_one(plan, planned, truths, progress, label)
+        write_table(folder, "results.csv", _results(plan, plan.runs[: number + 1]))
     _draw(plan, folder, truths)
     console.print(
         f"Tables and figures are in {folder.path}: results.csv, figure.png, grid.png",
@@ -86,9 +86,9 @@ def default_images(generator: SplitGenerator) -> dict[str, Tensor]:
     return images
 
 
-def _check_setting(setting: Setting, generator: SplitGenerator) -> None:
+def _check_run(planned: PlannedRun, generator: SplitGenerator) -> None:
     """Find what only the generator shows to be wrong, and a finished run of another configuration."""
-    config = setting.config
+    config = planned.config
     if config.outside:
         require_bm3d()
     else:
@@ -97,26 +97,26 @@ def _check_setting(setting: Setting, generator: SplitGenerator) -> None:
         try:
             config.operator.maker(generator.image_shape, config.seed)
         except ConfigurationError as error:
-            swept = "" if setting.level is None else "Choose others with levels=[...]."
+            swept = "" if planned.level is None else "Choose others with levels=[...]."
             hint = error.hint or swept
             raise ConfigurationError(error.what, choices=error.choices, hint=hint) from None
-    if not (setting.folder.path / "config.yaml").exists():
+    if not (planned.folder.path / "config.yaml").exists():
         return
-    before, now = (c.model_dump() for c in (load_run_config(setting.folder.path), config))
+    before, now = (c.model_dump() for c in (load_run_config(planned.folder.path), config))
     # The images are compared themselves, wherever the folder is.
     changed = changes(before, now, ignored=["input"])
     if changed:
         raise ConfigurationError(
-            f"{setting.folder.path} was run with other settings: {'; '.join(changed)}.",
+            f"{planned.folder.path} was run with other settings: {'; '.join(changed)}.",
             hint="Resume with the settings it was started with, or give another folder with output=...",
         )
 
 
 def _prepare(plan: Plan, folder: RunFolder) -> dict[str, Path]:
     """Check everything; make the folder, or see that it is this experiment's; return its images by id."""
-    generator = plan.settings[0].config.generator.make(imports=True)
-    for setting in plan.settings:
-        _check_setting(setting, generator)
+    generator = plan.runs[0].config.generator.make(imports=True)
+    for planned in plan.runs:
+        _check_run(planned, generator)
     existed = folder.path.exists()
     fresh = not (folder.path / RECORD).exists()
     if fresh:
@@ -132,10 +132,10 @@ def _prepare(plan: Plan, folder: RunFolder) -> dict[str, Path]:
     try:
         if fresh and plan.spec.input:
             _write_images(plan, folder, generator, files)
-        first = {s.method: s for s in reversed(plan.settings) if not _finished(s)}
-        for setting in first.values():
-            shutil.rmtree(setting.folder.path, ignore_errors=True)  # a run that was stopped
-            check(setting.config)
+        first = {s.method: s for s in reversed(plan.runs) if not _finished(s)}
+        for planned in first.values():
+            shutil.rmtree(planned.folder.path, ignore_errors=True)  # a run that was stopped
+            check(planned.config)
     except IloError:
         if fresh:
             shutil.rmtree(folder.path / "images", ignore_errors=True)
@@ -148,22 +148,21 @@ def _prepare(plan: Plan, folder: RunFolder) -> dict[str, Path]:
 
 def _compare(folder: RunFolder, record: Mapping[str, Any]) -> None:
     """Refuse to resume an experiment that was started as another one or with other images."""
-    try:
-        started = OmegaConf.to_container(OmegaConf.load(folder.path / RECORD))
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{folder.path / RECORD} cannot be read: {error}.") from error
-    if not isinstance(started, dict) or set(started) != set(record):
-        raise InputError(f"{folder.path / RECORD} is not the record of an experiment.")
+    path = folder.path / RECORD
+    hint = "Give another folder with output=..."
+    started = read_yaml(path, "the record of an experiment", hint, MOST_OF_RECORD)
+    if set(started) != set(record) or not isinstance(started["input"], dict | None):
+        raise ConfigurationError(f"{path} is not the record of an experiment.", hint=hint)
     changed = [key for key, value in record.items() if started[key] != value]
     if changed:
         raise ConfigurationError(
             f"{folder.path} was started with another {' and another '.join(changed)}: "
-            f"{_plain(started, changed)} before, {_plain(record, changed)} now.",
+            f"{_described(started, changed)} before, {_described(record, changed)} now.",
             hint="Resume with what it was started with, or give another folder with output=...",
         )
 
 
-def _plain(record: Mapping[Any, Any], keys: Sequence[str]) -> str:
+def _described(record: Mapping[Any, Any], keys: Sequence[str]) -> str:
     """Describe a part of a record, without its digests."""
     ids = record["input"] and f"{len(record['input'])} files ({', '.join(record['input'])})"
     shown = {**record, "input": ids or "the default images"}
@@ -191,36 +190,36 @@ def _chosen(plan: Plan, found: Mapping[str, T]) -> dict[str, T]:
     return {image_id: found[image_id] for image_id in plan.images}
 
 
-def _finished(setting: Setting) -> bool:
+def _finished(planned: PlannedRun) -> bool:
     """Whether a run has ended: its scores are the last of its tables that is written."""
-    return (setting.folder.path / "metrics.csv").exists()
+    return (planned.folder.path / "metrics.csv").exists()
 
 
 def _run_one(
-    plan: Plan, setting: Setting, truths: Mapping[str, Path], progress: Console, label: str
+    plan: Plan, planned: PlannedRun, truths: Mapping[str, Path], progress: Console, label: str
 ) -> None:
-    """Run a setting from its start."""
-    folder = setting.folder
+    """Run what was planned from its start."""
+    folder = planned.folder
     if folder.path.exists():
         shutil.rmtree(folder.path)
     callbacks = []
-    if plan.spec.trace and not setting.config.outside:
+    if plan.spec.trace and not planned.config.outside:
         scorer = Scorer()
 
         def score(image_id: str, image: Tensor) -> Scores:
             return scorer(image_id, image, load_image(truths[image_id]).rgb)
 
         callbacks.append(Trace(folder, plan.spec.trace, score))
-    run(setting.config, progress, label, callbacks)
+    run(planned.config, progress, label, callbacks)
     for name in PRUNED:
         shutil.rmtree(folder.path / name, ignore_errors=True)
 
 
-def _results(plan: Plan, settings: Sequence[Setting]) -> list[dict[str, object]]:
-    """Return a row for each image and setting."""
+def _results(plan: Plan, runs: Sequence[PlannedRun]) -> list[dict[str, object]]:
+    """Return a row for each image and run."""
     rows: list[dict[str, object]] = []
-    for setting in settings:
-        path, config = setting.folder.path, setting.config
+    for planned in runs:
+        path, config = planned.folder.path, planned.config
         seconds = {r["id"]: float(r["seconds"]) for r in read_table(path / "seconds.csv")}
         for scores in read_table(path / "metrics.csv"):
             image_id = scores.pop("id")
@@ -229,9 +228,9 @@ def _results(plan: Plan, settings: Sequence[Setting]) -> list[dict[str, object]]
                 {
                     "experiment": plan.name,
                     "image": image_id,
-                    "method": setting.method,
+                    "method": planned.method,
                     "key": plan.spec.axis.key if plan.spec.axis else "",
-                    "level": "" if setting.level is None else setting.level,
+                    "level": "" if planned.level is None else planned.level,
                     "seed": config.seed,
                     "steps": 0 if config.outside else config.schedule.total_steps,
                     # What looking at a search took is in the seconds of its run: trace.csv has them without.
@@ -243,42 +242,42 @@ def _results(plan: Plan, settings: Sequence[Setting]) -> list[dict[str, object]]
     return rows
 
 
-def _traces(settings: Sequence[Setting]) -> list[dict[str, object]]:
+def _traces(runs: Sequence[PlannedRun]) -> list[dict[str, object]]:
     return [
-        {"method": setting.method, "level": setting.level, **row}
-        for setting in settings
-        if (setting.folder.path / "trace.csv").exists()
-        for row in read_table(setting.folder.path / "trace.csv")
+        {"method": planned.method, "level": planned.level, **row}
+        for planned in runs
+        if (planned.folder.path / "trace.csv").exists()
+        for row in read_table(planned.folder.path / "trace.csv")
     ]
 
 
 def _draw(plan: Plan, folder: RunFolder, truths: Mapping[str, Path]) -> None:
     """Write trace.csv, figure.png and grid.png."""
-    traces = _traces(plan.settings)
+    traces = _traces(plan.runs)
     if traces:
         write_table(folder, "trace.csv", traces)
-    tables = {"results": _results(plan, plan.settings), "trace": traces}
+    tables = {"results": _results(plan, plan.runs), "trace": traces}
     draw_figure(folder, plan.spec.title, plan.spec.panels, tables, plan.labels)
     shown = _shown(plan)
     ids = list(find_images(next(iter(shown.values())).folder.path / "reconstructions"))
     write_grid(folder, [_grid_row(i, shown, truths.get(i)) for i in ids[:GRID_ROWS]])
 
 
-def _shown(plan: Plan) -> dict[str, Setting]:
+def _shown(plan: Plan) -> dict[str, PlannedRun]:
     """Return the settings that the grid shows, by label: all methods at one level, or one at all levels."""
     if len(plan.labels) == 1 and plan.spec.grid is None:
-        return {
-            f"{plan.spec.axis.key if plan.spec.axis else ''}\n{s.level}": s for s in plan.settings
-        }
-    levels = [s.level for s in plan.settings if s.level is not None]
+        return {f"{plan.spec.axis.key if plan.spec.axis else ''}\n{s.level}": s for s in plan.runs}
+    levels = [s.level for s in plan.runs if s.level is not None]
     level = min(levels, key=lambda v: abs(v - (plan.spec.grid or 0)), default=None)
-    return {plan.labels[s.method]: s for s in plan.settings if s.level == level}
+    return {plan.labels[s.method]: s for s in plan.runs if s.level == level}
 
 
-def _grid_row(image_id: str, shown: Mapping[str, Setting], truth: Path | None) -> dict[str, Path]:
+def _grid_row(
+    image_id: str, shown: Mapping[str, PlannedRun], truth: Path | None
+) -> dict[str, Path]:
     measured = next(iter(shown.values())).folder.path / "measurements" / f"{image_id}.png"
     given = {"truth": truth, "measurements": measured if measured.exists() else None}
     row = {label: path for label, path in given.items() if path is not None}
-    for label, setting in shown.items():
-        row[label] = setting.folder.path / "reconstructions" / f"{image_id}.png"
+    for label, planned in shown.items():
+        row[label] = planned.folder.path / "reconstructions" / f"{image_id}.png"
     return row

@@ -1,112 +1,30 @@
-"""What an experiment sweeps: its file, typed, and the settings that it unrolls into."""
+"""What an experiment sweeps: the runs that its file and a user's choices unroll into."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from omegaconf import OmegaConf
-from pydantic import Field
-
-from ilo_pl.config.choices import choices, config_dir
+from ilo_pl.config.choices import choices
 from ilo_pl.config.compose import load_config
-from ilo_pl.config.overrides import override_texts, parse_override, value_text
-from ilo_pl.config.run import RunConfig
+from ilo_pl.config.overrides import Assignment, override_texts, read_overrides, value_text
+from ilo_pl.config.run import RUN_PATHS, RunConfig
 from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.io.folder import RunFolder
-from ilo_pl.paper.figures import Panel
-from ilo_pl.spec import Number, Spec, Whole
+from ilo_pl.paper.experiment_file import Experiment, Keys, Quick, Variant, load_experiment
 
-Keys = dict[str, Any]
-Level = Whole | Number
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 # What an experiment chooses itself, and what it reads before the runs do.
 CHOSEN = ("task", "method", "operator", "reference", "simulate", "save_measurements")
 READ = ("input", "output", "images", "methods", "levels")
-
-
-class Variant(Spec):
-    """A line of the figure: a method, with other values for some keys.
-
-    Args:
-        method: a file of ``configs/method``.
-        label: what the legend calls it; its name by default.
-        keys: run keys that it sets.
-    """
-
-    method: str
-    label: str | None = None
-    keys: Keys = Field(default_factory=dict)
-
-
-class Axis(Spec):
-    """What is swept: a run key and its values."""
-
-    key: str
-    values: Annotated[tuple[Level, ...], Field(min_length=1)]
-
-
-class Quick(Spec):
-    """What the small version changes.
-
-    Args:
-        levels: instead of the axis' values.
-        images: how many, the first ones.
-        keys: run keys that it sets.
-        methods: those that it runs, each with run keys.
-    """
-
-    levels: tuple[Level, ...] = ()
-    images: Annotated[Whole, Field(ge=1)] = 2
-    keys: Keys = Field(default_factory=dict)
-    methods: Annotated[dict[Name, Keys], Field(min_length=1)]
-
-
-class Experiment(Spec):
-    """A file of ``configs/experiment``.
-
-    Args:
-        title: above the figure.
-        task: a file of ``configs/task``.
-        input: whether it measures images.
-        keys: run keys for all methods.
-        axis: what is swept; null: nothing.
-        methods: the lines, by name.
-        panels: what the figure shows.
-        grid: level of the pictures in ``grid.png``; with one method, all levels are shown.
-        trace: steps between two looks at the search (``trace.csv``); 0: none.
-        quick: the small version.
-    """
-
-    title: str
-    task: str
-    input: bool = True
-    keys: Keys = Field(default_factory=dict)
-    axis: Axis | None = None
-    methods: Annotated[dict[Name, Variant], Field(min_length=1)]
-    panels: Annotated[tuple[Panel, ...], Field(min_length=1)]
-    grid: Level | None = None
-    trace: Annotated[Whole, Field(ge=0)] = 0
-    quick: Quick
-
-
-def load_experiment(name: str) -> Experiment:
-    """Read a file of ``configs/experiment``.
-
-    Raises:
-        ConfigurationError: there is no such experiment, or its file cannot be used.
-    """
-    if name not in choices("experiment"):
-        raise unknown("experiment", name, choices("experiment"))
-    loaded = OmegaConf.to_container(OmegaConf.load(config_dir() / "experiment" / f"{name}.yaml"))
-    assert isinstance(loaded, dict)
-    return Experiment(**{str(key): value for key, value in loaded.items()})
+# Ids are names of files: 007 is one.
+TEXTS = {"images"}
 
 
 @dataclass(frozen=True)
-class Setting:
+class PlannedRun:
     """One run of an experiment: a method at a level (``None`` where nothing is swept)."""
 
     method: str
@@ -130,7 +48,7 @@ class Plan:
         input: the user's images; ``None`` for the default ones.
         images: ids of those to take, or how many, or ``None`` for all.
         labels: what the legend calls each method.
-        settings: its runs, level by level.
+        runs: its runs, level by level.
     """
 
     name: str
@@ -139,7 +57,7 @@ class Plan:
     input: Path | None
     images: tuple[str, ...] | int | None
     labels: Mapping[str, str]
-    settings: tuple[Setting, ...]
+    runs: tuple[PlannedRun, ...]
 
 
 def make_plan(name: str, overrides: Sequence[str], quick: bool = False) -> Plan:
@@ -166,15 +84,10 @@ def make_plan(name: str, overrides: Sequence[str], quick: bool = False) -> Plan:
     small = spec.quick if quick else None
     variants = _variants(spec, read.get("methods"), small)
     _check_lines(spec, variants, rest)
-    levels = _levels(spec, read.get("levels"), small)
-    common = [*override_texts({"task": spec.task, **spec.keys, **(small.keys if small else {})})]
-    # Keys of a search are for the lines that search; where there are none, they are a slip.
-    plain = _not_of_method(rest) if any(v.method != "bm3d" for v in variants.values()) else rest
-    given = {m: plain if v.method == "bm3d" else rest for m, v in variants.items()}
-    settings = [
-        Setting(m, level, _compose(spec, output, m, variant, level, common, given[m]))
-        for level in levels
-        for m, variant in variants.items()
+    runs = [
+        PlannedRun(m, level, _compose(spec, output, m, variant, level, small, given))
+        for level in _levels(spec, read.get("levels"), small)
+        for (m, variant), given in zip(variants.items(), _of_lines(variants, rest), strict=True)
     ]
     return Plan(
         name,
@@ -183,25 +96,35 @@ def make_plan(name: str, overrides: Sequence[str], quick: bool = False) -> Plan:
         Path(str(read["input"])) if read.get("input") is not None else None,
         _images(read["images"]) if "images" in read else (small.images if small else None),
         {method: variant.label or method for method, variant in variants.items()},
-        tuple(settings),
+        tuple(runs),
     )
 
 
-def _divide(spec: Experiment, overrides: Sequence[str]) -> tuple[Keys, list[str]]:
+def _of_lines(variants: Mapping[str, Variant], rest: Sequence[Assignment]) -> list[list[str]]:
+    """Return the overrides of each line: keys of a search are for those that search.
+
+    Where none does, they are a slip.
+    """
+    texts = [given.text for given in rest]
+    if all(v.method == "bm3d" for v in variants.values()):
+        return [texts for _ in variants]
+    return [_not_of_method(texts) if v.method == "bm3d" else texts for v in variants.values()]
+
+
+def _divide(spec: Experiment, overrides: Sequence[str]) -> tuple[Keys, list[Assignment]]:
     """Return the values of the keys that the experiment reads, and the overrides that are for the runs."""
     read: Keys = {}
     rest = []
-    for text in overrides:
-        override = parse_override(text)
-        key = override.key_or_group
+    for given in read_overrides(overrides, RUN_PATHS | TEXTS):
+        key = given.key
         swept = spec.axis is not None and key not in CHOSEN and _overlap(key, spec.axis.key)
         if key in CHOSEN or swept:
             hint = "Use levels=[...]." if swept else "Its file in configs/experiment has it."
             raise ConfigurationError(f"The experiment chooses {key} itself.", hint=hint)
         if key in READ:
-            read[key] = override.value()
+            read[key] = given.value
         else:
-            rest.append(text)
+            rest.append(given)
     return read, rest
 
 
@@ -222,15 +145,16 @@ def _variants(spec: Experiment, wanted: Any, quick: Quick | None) -> dict[str, V
     return found
 
 
-def _check_lines(spec: Experiment, variants: Mapping[str, Variant], rest: Sequence[str]) -> None:
+def _check_lines(
+    spec: Experiment, variants: Mapping[str, Variant], rest: Sequence[Assignment]
+) -> None:
     """Refuse overrides of what makes a line the one that its label says."""
-    for text in rest:
-        given = parse_override(text).key_or_group
+    for given in rest:
         for name in [m for m in variants if m in spec.methods]:
             for key, value in spec.methods[name].keys.items():
-                if _overlap(given, key):
+                if _overlap(given.key, key):
                     raise ConfigurationError(
-                        f"{given} cannot be given: the line {name!r} of the figure is the one with "
+                        f"{given.key} cannot be given: the line {name!r} of the figure is the one with "
                         f"{key} = {value_text(value)}.",
                         hint="Leave it out, or take other lines with methods=[...].",
                     )
@@ -260,12 +184,12 @@ def _levels(spec: Experiment, wanted: Any, quick: Quick | None) -> list[int | fl
 
 
 def _images(given: Any) -> tuple[str, ...] | int:
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return given
+    if isinstance(given, str) and re.fullmatch("[1-9][0-9]{0,8}", given):
+        return int(given)
     if isinstance(given, list) and given:
         return tuple(map(str, given))
     raise ConfigurationError(
-        f"images = {given!r}; give how many, or a list of ids, for example [face1,portrait]."
+        f"images = {given}; give how many, or a list of ids, for example [face1,portrait]."
     )
 
 
@@ -275,20 +199,20 @@ def _compose(
     method: str,
     variant: Variant,
     level: int | float | None,
-    common: Sequence[str],
+    small: Quick | None,
     rest: Sequence[str],
 ) -> RunConfig:
     folder = method if level is None else f"{method}-{level}"
-    images = output / "images"
     paths: Keys = {"output": str(output / "runs" / folder)}
     if spec.input:
-        paths |= {"input": str(images), "reference": str(images)}
-    swept = {spec.axis.key: level} if spec.axis else {}
-    config = ["save_measurements=false", f"method={variant.method}"]
-    own = [*common, *override_texts(variant.keys)]
+        paths |= {name: str(output / "images") for name in ("input", "reference")}
+    common: Keys = {"task": spec.task, **spec.keys, **(small.keys if small else {})}
+    own = override_texts(common) + override_texts(variant.keys)
     if variant.method == "bm3d":
         own = _not_of_method(own)
-    return load_config([*config, *own, *override_texts(swept), *rest, *override_texts(paths)])
+    swept = override_texts({spec.axis.key: level} if spec.axis else {})
+    config = ["save_measurements=false", f"method={variant.method}"]
+    return load_config([*config, *own, *swept, *rest, *override_texts(paths)])
 
 
 def _not_of_method(texts: Sequence[str]) -> list[str]:

@@ -11,9 +11,8 @@ from torch import Tensor
 from ilo_pl.errors import InputError
 from ilo_pl.operators import Mask
 from ilo_pl.prepare.alignment import align
+from ilo_pl.prepare.keys import Box
 from ilo_pl.prepare.warp import Array, warp
-
-Box = tuple[int, int, int, int]
 
 
 def box_mask(size: tuple[int, int], boxes: Sequence[Box]) -> Tensor:

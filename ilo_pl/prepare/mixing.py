@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.operators import Mask
-from ilo_pl.prepare.masks import Box
-
-Direction = Literal["columns", "rows"]
+from ilo_pl.prepare.keys import Box, Direction
 
 
 def strips(images: Sequence[Tensor], direction: Direction) -> Tensor:

@@ -151,7 +151,7 @@ def _write_video(ready: Assembly, whole: Entry, console: Console) -> None:
         return
     config = ready.config
     source = Path(config.input or "")
-    rate = config.follow.get("rate") or (frame_rate(source) if is_video(source) else RATE)
+    rate = config.rate or (frame_rate(source) if is_video(source) else RATE)
     results = ready.folder.path / "reconstructions"
     write_video([results / f"{i}.png" for i in whole.found], ready.folder.path / "video.mp4", rate)
 

@@ -60,7 +60,7 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
     """
     if config.outside and config.resume:
         raise ConfigurationError(
-            f"The method {config.method['name']!r} cannot be resumed.",
+            f"The method {config.method.name!r} cannot be resumed.",
             hint="Leave resume=true out and give a new output folder.",
         )
     files = {} if config.input is None else find_measurements(given) or find_images(given)
