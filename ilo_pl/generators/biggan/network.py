@@ -25,6 +25,7 @@ from ilo_pl.generators.biggan.layers import (
     SpectralLinear,
 )
 from ilo_pl.generators.latents import SPACES
+from ilo_pl.weights.pickles import load_tensors
 
 
 @dataclass(frozen=True)
@@ -165,11 +166,13 @@ class BigGANDeep(SplitGenerator):
         if not path.is_file():
             raise WeightsError(f"There is no file {path}.")
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = {n: v.float() for n, v in load_tensors(path, lenient=False).items()}
             config = BigGANConfig.of(state)
-            network = cls(config, class_index=class_index, truncation=truncation)
-            network.load_state_dict(state)
-        except ConfigurationError:
+            # Shapes are compared before any memory is taken: a few tensors can declare a huge network.
+            with torch.device("meta"):
+                network = cls(config, class_index=class_index, truncation=truncation)
+            network.load_state_dict(state, assign=True)
+        except (ConfigurationError, WeightsError):
             raise
         except Exception as error:
             # A damaged or hostile file can fail in any way it likes.
