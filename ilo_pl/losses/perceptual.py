@@ -44,6 +44,7 @@ def load_lpips(net: Net = "alex", weights: Path | None = None) -> nn.Module:
     Raises:
         WeightsError: the VGG16 backbone is nowhere to be had.
     """
+    backbone = load_weights("lpips-alexnet") if net == "alex" else _vgg16(weights)
     import lpips  # takes 2 s to import, for torchvision's sake
 
     with warnings.catch_warnings():
@@ -51,7 +52,6 @@ def load_lpips(net: Net = "alex", weights: Path | None = None) -> nn.Module:
         warnings.simplefilter("ignore", UserWarning)
         module: nn.Module = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     convolutions = [m for m in module.net.modules() if isinstance(m, nn.Conv2d)]  # type: ignore[union-attr]
-    backbone = load_weights("lpips-alexnet") if net == "alex" else _vgg16(weights)
     wanted = {
         f"conv{i}.{kind}": getattr(convolution, kind)
         for i, convolution in enumerate(convolutions)

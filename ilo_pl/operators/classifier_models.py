@@ -59,8 +59,8 @@ def _torchvision(name: str, weights: Path | None, image_shape: ImageShape) -> Cl
         raise unknown("torchvision classifier", name, names)
     recipe = models.get_model_weights(name).DEFAULT
     transform = recipe.transforms()
-    model = models.get_model(name, weights=None)
     state = hub_tensors(recipe.url) if weights is None else load_tensors(weights)
+    model = models.get_model(name, weights=None)
     _fill(model, state, f"torchvision/{name}", weights)
     return Classifier(
         model,

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 # Real files of networks have up to two hundred thousand.
 MAX_OPCODES = 1_000_000
 # More bytes than the file has are needed by nothing that is real, but small things around them.
-SLACK = 1 << 20
+SLACK = 1 << 16
 MAX_KEY_PARTS = 16
 # Python hashes whole numbers modulo 2^61 - 1: larger ones can be made to collide.
 MAX_KEY_BITS = 60

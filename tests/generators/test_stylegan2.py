@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from ilo_pl import ILOInversion, InverseTask, Mask, Schedule
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.generators.stylegan2.layers import fir_kernel, fir_upsample, modulated_conv
 from ilo_pl.generators.stylegan2.architecture import RESOLUTIONS, Architecture, channels_by_size
+from ilo_pl.generators.stylegan2.layers import fir_kernel, fir_upsample, modulated_conv
 from ilo_pl.generators.stylegan2.network import StyleGAN2
 
 TAPS = np.array([1.0, 3.0, 3.0, 1.0])
