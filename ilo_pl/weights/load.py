@@ -29,6 +29,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         WeightsError: it cannot be read.
     """
+    if not path.is_file():
+        raise WeightsError(f"There is no file {path}.")
     try:
         with path.open("rb") as file:
             header = int.from_bytes(file.read(8), "little")
@@ -54,8 +56,10 @@ def locate(file: Path) -> Path:
         WeightsError: there is no such file and no such name, or the file cannot be had.
     """
     try:
-        if file.exists():
+        if file.is_file():
             return file
+        if file.exists():  # reading a pipe would wait for somebody to write
+            raise WeightsError(f"{file} is no file.")
     except OSError as error:
         raise WeightsError(f"{file} cannot be read: {error.strerror}.") from None
     entry = registry().get(str(file))

@@ -184,6 +184,8 @@ def load_tensors(path: Path, *, lenient: bool = True, extra: Table | None = None
     Raises:
         WeightsError: the file is damaged, is a program, or holds what is not read; nothing of it is run.
     """
+    if not path.is_file():
+        raise WeightsError(f"There is no file {path}.")
     try:
         budget = Budget(path.stat().st_size)
         names = {**tensor_names(budget), **(extra or {})}

@@ -103,7 +103,7 @@ def _module(
     )
 
 
-def _attributes(
+def _attributes(  # noqa: PLR0911
     prefix: str, here: dict[str, Tensor], built: Built, easy: type[dict[str, Any]]
 ) -> tuple[str, dict[str, Any]]:
     """Return the class of NVIDIA's module and what its constructor writes into it."""

@@ -89,7 +89,8 @@ class Derivation:
         """Modulated 3 x 3 convolution, noise, bias, activation; without the gain."""
         styles, weight = self.dense(f"{name}.affine", w), self.p[f"{name}.weight"]
         out = []
-        for image, style in zip(x, styles, strict=True):
+        for features, style in zip(x, styles, strict=True):
+            image = features
             own = weight * style[:, None, None]
             own = own / (own.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
             if up:

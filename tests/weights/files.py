@@ -112,7 +112,8 @@ def bombs() -> dict[str, bytes]:
     """Pickles of a few hundred bytes that keep Python's unpickler busy or kill it."""
     easy = op_global("dnnlib.util", "EasyDict") + b"(tR"
     keys = b"".join(
-        b"\x8a" + bytes([10]) + (i * (2**61 - 1)).to_bytes(10, "little") + b"N" for i in range(20_000)
+        b"\x8a" + bytes([10]) + (i * (2**61 - 1)).to_bytes(10, "little") + b"N"
+        for i in range(20_000)
     )
     double = b"".join(
         b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(100)
@@ -259,7 +260,9 @@ def archives(folder: Path, canary: Path) -> dict[str, Path]:
         link = zipfile.ZipInfo("archive/data/0")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         file.writestr(link, str(canary))
-    many = b"(" + tensor(storage(count=b"J\0\0\x04\0"), b"J\0\0\x04\0\x85", b"K\x01\x85") * 60 + b"l"
+    many = (
+        b"(" + tensor(storage(count=b"J\0\0\x04\0"), b"J\0\0\x04\0\x85", b"K\x01\x85") * 60 + b"l"
+    )
     archive(add("shared many times"), raw(many), {"data/0": b"\0" * (1 << 20)})
     archive(add("two pickles"), good, {"inner/data.pkl": good})
     with zipfile.ZipFile(add("no pickle"), "w") as file:
@@ -270,11 +273,14 @@ def archives(folder: Path, canary: Path) -> dict[str, Path]:
         whole[:-10] + struct.pack("<I", 0x7FFFFFFF) + whole[-6:]
     )
     add("cut").write_bytes(whole[: len(whole) // 2])
-    size = archive(folder / "size.zip", good).read_bytes()
+    four = raw(tensor(storage(), b"K\x04\x85", b"K\x01\x85"))
+    size = archive(folder / "size.zip", four).read_bytes()
     add("declared size of a member").write_bytes(
         size.replace(b"\x10\0\0\0\x10\0\0\0", b"\xf0\xff\xff\x7f" * 2)
     )
     add("nothing").write_bytes(b"")
+    os.mkfifo(add("a pipe that nobody writes to"))
+    add("a folder").mkdir()
     return made  # fmt: skip
 
 
