@@ -89,6 +89,19 @@ def _robust(name: str, weights: Path | None, image_shape: ImageShape) -> Classif
         (saved[key] for key in ("model", "state_dict") if isinstance(saved, dict) and key in saved),
         saved,
     )
+    inner, normalise = _unwrapped(state, weights)
+    bias = inner.get("fc.bias")
+    count = bias.numel() if isinstance(bias, Tensor) else 1000
+    # Shapes are compared before any memory is taken: a few numbers can declare many classes.
+    with torch.device("meta"):
+        model = models.get_model(name, weights=None, num_classes=count)
+    _fill(model, inner, f"robust/{name}", weights)
+    categories = imagenet_categories() if count == 1000 else ()
+    return Classifier(model, image_shape, categories=categories, **normalise)
+
+
+def _unwrapped(state: object, weights: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the state of the network itself, and the mean and deviation it normalises by."""
     if not isinstance(state, Mapping):
         raise WeightsError(f"{weights} holds no state dictionary under 'model' or 'state_dict'.")
     inner, constants = {}, {}
@@ -99,12 +112,6 @@ def _robust(name: str, weights: Path | None, image_shape: ImageShape) -> Classif
             inner[found[1]] = value
         elif str(key).endswith(("new_mean", "new_std")):
             constants[str(key).rpartition(".")[2]] = value
-    bias = inner.get("fc.bias")
-    count = bias.numel() if isinstance(bias, Tensor) else 1000
-    # Shapes are compared before any memory is taken: a few numbers can declare many classes.
-    with torch.device("meta"):
-        model = models.get_model(name, weights=None, num_classes=count)
-    _fill(model, inner, f"robust/{name}", weights)
     normalise: dict[str, Any] = {
         argument: constants[key].flatten().tolist()
         for argument, key in (("mean", "new_mean"), ("std", "new_std"))
@@ -112,8 +119,7 @@ def _robust(name: str, weights: Path | None, image_shape: ImageShape) -> Classif
     }
     if any(len(numbers) != 3 for numbers in normalise.values()):
         raise WeightsError(f"{weights} normalises pictures of another number of colours than 3.")
-    categories = imagenet_categories() if count == 1000 else ()
-    return Classifier(model, image_shape, categories=categories, **normalise)
+    return inner, normalise
 
 
 def _efficientnet_lite0(weights: Path | None, image_shape: ImageShape) -> Classifier:

@@ -20,17 +20,8 @@ from torch import Tensor
 
 from ilo_pl.errors import WeightsError
 from ilo_pl.weights.archive import Archive, DamagedError, ProgramError
-from ilo_pl.weights.machine import (
-    Budget,
-    Machine,
-    Name,
-    Opaque,
-    RefusedError,
-    Table,
-    as_pairs,
-    as_set,
-    brief,
-)
+from ilo_pl.weights.inert import Budget, Name, Opaque, RefusedError, Table, as_pairs, as_set, brief
+from ilo_pl.weights.machine import Machine
 
 # The number that files of torch.save begin with before its version 1.6, and the version behind it.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

@@ -47,6 +47,12 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statistics of w are not what is tested here."""
+    monkeypatch.setattr("ilo_pl.generators.stylegan2.network.V_SAMPLES", 200)
+
+
 class Derivation:
     """The generator again, from the tensors of a file and what its constructors were told."""
 

@@ -163,7 +163,7 @@ def test_changed_files_are_read_or_refused(
     listener, slowest = Listener(), 0.0
     for name, reader, data in mutants(originals, path):
         path.write_bytes(data)
-        start, said = time.monotonic(), ""
+        start, said = time.process_time(), ""
         listener.on = True
         try:
             reader(path)
@@ -174,7 +174,7 @@ def test_changed_files_are_read_or_refused(
         finally:
             listener.on = False
         outcomes["refused" if said else "read"] += 1
-        slowest = max(slowest, time.monotonic() - start)
+        slowest = max(slowest, time.process_time() - start)
         assert len(said) < 2000, name
         assert not listener.seen, f"{name}: {listener.seen}"
         assert slowest < SECONDS, name

@@ -22,6 +22,7 @@ from ilo_pl.weights.hub import hub_tensors
 from ilo_pl.weights.load import read_safetensors
 from tests.weights import files
 
+# Of this process, so that other work on the machine does not count.
 SECONDS = 5.0
 GIGABYTE = 1 << 30
 SHAPE = (3, 64, 64)
@@ -86,10 +87,10 @@ def test_every_file_is_refused_and_nothing_runs(tmp_path: Path) -> None:
     for name, path, readers in hostile(tmp_path, canary):
         # One of those that read all formats, and one of the others in turn.
         for reader in {readers[0], readers[count % len(readers)]}:
-            start = time.monotonic()
+            start = time.process_time()
             with pytest.raises(WeightsError) as refusal:
                 READERS[reader](path)
-            taken = time.monotonic() - start
+            taken = time.process_time() - start
             assert not canary.exists(), f"{name} ran, by {reader}"
             assert taken < SECONDS, f"{name} took {reader} {taken:.1f} s"
             assert len(str(refusal.value)) < 2000, name

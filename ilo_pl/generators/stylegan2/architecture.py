@@ -115,17 +115,16 @@ def read_off(state: Mapping[str, Tensor], **told: Any) -> Architecture:
         value = state.get(name)
         return tuple(value.shape) if value is not None and value.ndim == ndim else ()
 
-    known = list(RESOLUTIONS)
-    weights = [shape(f"synthesis.b{s}.conv1.weight", ndim=4) for s in known]
+    weights = [shape(f"synthesis.b{s}.conv1.weight", ndim=4) for s in RESOLUTIONS]
     found = [w for w in weights if w]
     layers = sum(1 for n in state if n.startswith("mapping.fc") and n.endswith(".weight"))
     first = shape("mapping.fc0.weight", ndim=2)
     last = shape(f"mapping.fc{layers - 1}.weight", ndim=2)
     # Blocks follow each other from 4 x 4 on.
     if not found or not all(weights[: len(found)]) or not first or not last:
-        sizes = [s for s, w in zip(known, weights, strict=True) if w]
+        sizes = [s for s, w in zip(RESOLUTIONS, weights, strict=True) if w]
         raise ConfigurationError(f"it has {layers} mapping layers and blocks of {sizes} pixels")
-    resolution = known[len(found) - 1]
+    resolution = RESOLUTIONS[len(found) - 1]
     embed = shape("mapping.embed.weight", ndim=2) or (0, 0)
     colours = shape(f"synthesis.b{resolution}.torgb.bias", ndim=1) or (3,)
     shapes: dict[str, Any] = {

@@ -117,22 +117,25 @@ class StyleGAN2(SplitGenerator):
         sizes = {"z_dim": dim, "layer_features": dim}
         architecture = Architecture(resolution=resolution, channels=channels, **sizes | options)
         network = cls(architecture, class_index=class_index)
-        rng = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for name, value in network.named_parameters():
-                value.normal_(generator=rng)
-                if name.startswith("mapping.fc") and name.endswith("weight"):
-                    value.mul_(1 / architecture.mapping_lr)
-                elif name.endswith(("bias", "noise_strength")):
-                    value.mul_(0.1)
-                if name.endswith("affine.bias"):
-                    value.add_(1)
-            for layer in network.layers:
-                if layer.use_noise:
-                    layer.noise_const.normal_(generator=rng)
-            network._measure_latents()
+        network._draw(torch.Generator().manual_seed(seed))
+        network._measure_latents()
         network.freeze()
         return network
+
+    @torch.no_grad()
+    def _draw(self, rng: torch.Generator) -> None:
+        """Draw all weights."""
+        for name, value in self.named_parameters():
+            value.normal_(generator=rng)
+            if name.startswith("mapping.fc") and name.endswith("weight"):
+                value.mul_(1 / self.architecture.mapping_lr)
+            elif name.endswith(("bias", "noise_strength")):
+                value.mul_(0.1)
+            if name.endswith("affine.bias"):
+                value.add_(1)
+        for layer in self.layers:
+            if layer.use_noise:
+                layer.noise_const.normal_(generator=rng)
 
     @classmethod
     def pretrained(

@@ -23,7 +23,7 @@ from ilo_pl.generators.stylegan2.architecture import (
     read_off,
 )
 from ilo_pl.generators.stylegan2.unpickler import Persistent, unpickle
-from ilo_pl.weights.machine import brief
+from ilo_pl.weights.inert import brief
 
 MAX_MODULES = 1000
 MAX_PATH = 80
@@ -203,31 +203,37 @@ def _architecture(modules: dict[str, Persistent], state: dict[str, Tensor]) -> A
     for value, known in ((activation, GAINS), (mapped, GAINS), (kind, get_args(Kind))):
         if value not in known:
             raise UnknownError(f"it is built with {brief(value)}")
-    architecture = read_off(
-        state,
-        kind=kind,
-        mapping_lr=lr,
-        mapping_activation=mapped,
-        activation=activation,
-        conv_clamp=clamp,
-    )
-    for name, module in layers.items():
+    told = {"mapping_lr": lr, "mapping_activation": mapped, "activation": activation}
+    architecture = read_off(state, kind=kind, conv_clamp=clamp, **told)
+    _check_constants(modules, state, architecture)
+    return architecture
+
+
+def _check_constants(
+    modules: dict[str, Persistent], state: dict[str, Tensor], architecture: Architecture
+) -> None:
+    """Refuse factors and sizes that are computed here in the one way that NVIDIA's code has."""
+
+    def of(kind: str) -> dict[str, Persistent]:
+        return {n: m for n, m in modules.items() if m.class_name == kind}
+
+    for name, module in of("SynthesisLayer").items():
         up = 2 if name.endswith("conv0.") else 1
         _expect(name, module, up=up, padding=1, use_noise=architecture.use_noise)
-        _expect(name, module, act_gain=GAINS[activation])
-    for name, module in colours.items():
+        _expect(name, module, act_gain=GAINS[architecture.activation])
+    for name, module in of("ToRGBLayer").items():
         _expect(name, module, weight_gain=state[f"{name}weight"].shape[1] ** -0.5)
     for name, module in of("FullyConnectedLayer").items():
-        factor = lr if name in inner else 1.0
+        mapped = name.startswith("mapping.fc")
+        factor = architecture.mapping_lr if mapped else 1.0
         scale = factor * state[f"{name}weight"].shape[1] ** -0.5
         _expect(name, module, weight_gain=scale, bias_gain=factor)
-        if name not in inner:
+        if not mapped:
             _expect(name, module, activation="linear")
     for name, module in of("Conv2dLayer").items():
         scale = state[f"{name}weight"].shape[1] ** -0.5
         _expect(name, module, up=2, down=1, padding=0, activation="linear", conv_clamp=None)
         _expect(name, module, act_gain=1.0, weight_gain=scale)
-    return architecture
 
 
 def _arguments(generator: Persistent) -> dict[str, str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ilo_pl.errors import WeightsError
 from ilo_pl.generators.stylegan2.layers import fir_kernel
-from ilo_pl.weights.machine import Opaque, brief
+from ilo_pl.weights.inert import Opaque, brief
 from ilo_pl.weights.pickles import load_tensors
 
 # A part of a layer: their name, ours.

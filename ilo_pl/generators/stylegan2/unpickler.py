@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ilo_pl.errors import WeightsError
-from ilo_pl.weights.machine import Budget, Machine, Name, RefusedError, Stateful, Table, brief
+from ilo_pl.weights.inert import Budget, Name, RefusedError, Stateful, Table, brief
+from ilo_pl.weights.machine import Machine
 from ilo_pl.weights.pickles import Storage, load_legacy, tensor_names, unreadable
 
 GZIP = b"\x1f\x8b"
