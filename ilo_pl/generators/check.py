@@ -55,7 +55,7 @@ def check_generator(generator: SplitGenerator, seed: int = 0) -> Iterator[Check]
     generator.freeze()
     checks: dict[str, Callable[[SplitGenerator, _Sample], str]] = {
         "splits are numbered from the latent to the image": _splits,
-        "latents become styles of one shape in every space": _spaces,
+        "latents become styles of the same shape in every space": _spaces,
         "stored noises have their declared shapes": _noises,
         "split states have their declared shapes": _shapes,
         "G = G2(G1) at every split, bit for bit": _composition,
