@@ -17,16 +17,16 @@ from ilo_pl.generators.tiny import TinyGenerator
 Maker = Callable[[Path | None, int], SplitGenerator]
 
 
-def _stylegan2(weights: Path | None, seed: int) -> SplitGenerator:
+def _stylegan2(weights: Path | None, class_index: int | None = None) -> SplitGenerator:
     from ilo_pl.generators.stylegan2.network import StyleGAN2
 
-    return StyleGAN2.pretrained(weights)
+    return StyleGAN2.pretrained(weights, class_index=class_index)
 
 
-def _biggan_deep(weights: Path | None, seed: int) -> SplitGenerator:
+def _biggan_deep(weights: Path | None, class_index: int | None = None) -> SplitGenerator:
     from ilo_pl.generators.biggan.network import BigGANDeep
 
-    return BigGANDeep.pretrained(weights)
+    return BigGANDeep.pretrained(weights, class_index=class_index)
 
 
 def _tiny(weights: Path | None, seed: int) -> SplitGenerator:
@@ -39,15 +39,25 @@ def _tiny(weights: Path | None, seed: int) -> SplitGenerator:
 
 
 GENERATORS: dict[str, Maker] = {
-    "biggan_deep": _biggan_deep,
+    "biggan_deep": lambda weights, seed: _biggan_deep(weights),
     "mobilestylegan_ffhq": lambda weights, seed: MobileStyleGAN.pretrained(weights),
-    "stylegan2": _stylegan2,
+    "stylegan2": lambda weights, seed: _stylegan2(weights),
     "tiny": _tiny,
+}
+# Those whose networks can have classes.
+CONDITIONAL: dict[str, Callable[[Path | None, int | None], SplitGenerator]] = {
+    "biggan_deep": _biggan_deep,
+    "stylegan2": _stylegan2,
 }
 
 
 def make_generator(
-    name: str, weights: Path | None = None, seed: int = 0, *, imports: bool = False
+    name: str,
+    weights: Path | None = None,
+    seed: int = 0,
+    *,
+    imports: bool = False,
+    class_index: int | None = None,
 ) -> SplitGenerator:
     """Return a registered generator, frozen.
 
@@ -58,11 +68,19 @@ def make_generator(
         seed: seed of generators with random weights.
         imports: whether ``name`` was typed by the user, so that code it names may be imported; a name
             that was read from a file of results must not be.
+        class_index: the fixed class of a network that has classes; by default its class is searched too.
 
     Raises:
-        ConfigurationError: there is no such generator, or it has no weights file.
+        ConfigurationError: there is no such generator or class, or it has no weights file.
         WeightsError: the weights cannot be used.
     """
+    if class_index is not None:
+        if name not in CONDITIONAL:
+            raise ConfigurationError(
+                f"generator.class_index = {class_index}: the generator {name} has no classes.",
+                choices=[*CONDITIONAL, "null"],
+            )
+        return CONDITIONAL[name](weights, class_index)
     if ":" in name:
         if not imports:
             raise ConfigurationError(

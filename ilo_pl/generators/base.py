@@ -52,7 +52,8 @@ class SplitGenerator(nn.Module, abc.ABC):
     Attributes:
         splits: all cuts; ``splits[0]`` is the latent, ``splits[-1]`` the image with the one tensor
             ``image``.
-        latent_dim: size D of one latent vector.
+        latent_dim: size D of one latent vector of the space z, and of all others unless
+            :meth:`latent_size` says otherwise.
         num_slots: number S of style slots.
         noise_shapes: shape of each noise input of one image, ``(1, h, w)``.
         latent_spaces: names that :meth:`to_styles` accepts.
@@ -74,14 +75,14 @@ class SplitGenerator(nn.Module, abc.ABC):
         Args:
             k: index of the block.
             state: the split state at ``k``.
-            styles: ``(B, s, D)``, the styles of this block's slots.
+            styles: ``(B, s, E)``, the styles of this block's slots.
             noises: this block's noise inputs on the scale of N(0, 1), each ``(B, 1, h, w)``, or
                 ``None`` for the generator's own fixed noise.
         """
 
     @abc.abstractmethod
     def to_styles(self, latents: Tensor, space: str) -> Tensor:
-        """Map latents ``(B, n, D)`` of a latent space to styles of the same shape."""
+        """Map latents ``(B, n, D)`` of a latent space to styles ``(B, n, E)``, E the same for all spaces."""
 
     @abc.abstractmethod
     def from_normal(self, normal: Tensor, space: str) -> Tensor:
@@ -90,6 +91,10 @@ class SplitGenerator(nn.Module, abc.ABC):
     @abc.abstractmethod
     def stored_noise(self, index: int) -> Tensor:
         """Return the generator's own noise of one input, on the scale of N(0, 1)."""
+
+    def latent_size(self, space: str) -> int:
+        """Return the size D of one latent vector of a space."""
+        return self.latent_dim
 
     @property
     def last(self) -> int:
@@ -132,7 +137,7 @@ class SplitGenerator(nn.Module, abc.ABC):
 
         Args:
             state: the split state at ``start``; ``{}`` at split 0.
-            styles: ``(B, n, D)``, the styles of slot ``splits[start].first_slot`` and those after it
+            styles: ``(B, n, E)``, the styles of slot ``splits[start].first_slot`` and those after it
                 (at least as many as the blocks use).
             noises: the noise inputs from ``splits[start].first_noise`` on, on the scale of N(0, 1);
                 ``None`` stands for the generator's own fixed noise.

@@ -80,7 +80,7 @@ def _sample(generator: SplitGenerator, seed: int, batch: int = 2) -> _Sample:
         return torch.randn(shape, generator=rng).to(device)
 
     space = generator.latent_spaces[0]
-    latents = normal(batch, generator.num_slots, generator.latent_dim)
+    latents = normal(batch, generator.num_slots, generator.latent_size(space))
     styles = generator.to_styles(generator.from_normal(latents, space), space)
     return _Sample(styles.detach(), [normal(batch, *s) for s in generator.noise_shapes])
 
@@ -112,11 +112,12 @@ def _spaces(generator: SplitGenerator, sample: _Sample) -> str:
         return "there is no latent space"
     shape = sample.styles.shape
     for space in generator.latent_spaces:
-        for normal in (torch.zeros_like(sample.styles), torch.ones_like(sample.styles)):
-            latents = generator.from_normal(normal, space)
+        size = (*shape[:2], generator.latent_size(space))
+        for value in (0.0, 1.0):
+            latents = generator.from_normal(sample.styles.new_full(size, value), space)
             styles = generator.to_styles(latents, space)
-            if latents.shape != shape or styles.shape != shape:
-                return f"{space}: {tuple(shape)} became {tuple(styles.shape)}"
+            if latents.shape != size or styles.shape != shape:
+                return f"{space}: {size} became {tuple(styles.shape)}"
             if not torch.isfinite(styles).all():
                 return f"{space}: styles are not finite"
     return ""

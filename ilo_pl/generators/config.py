@@ -14,11 +14,15 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class GeneratorConfig(Spec):
-    """Which generator, and where its weights are (``null``: those in the package)."""
+    """Which generator, and where its weights are (``null``: those in the package).
+
+    ``class_index`` fixes the class of a network that has classes; ``null`` searches the class too.
+    """
 
     name: str
     weights: PathText | None = None
     seed: Seed = 0
+    class_index: Annotated[int, Field(ge=0)] | None = None
 
     def make(self, *, imports: bool) -> SplitGenerator:
         """Return the generator, frozen.
@@ -27,8 +31,10 @@ class GeneratorConfig(Spec):
             imports: whether the user typed the name; see :func:`make_generator`.
 
         Raises:
-            ConfigurationError: there is no such generator, or it has no weights file.
+            ConfigurationError: there is no such generator or class, or it has no weights file.
             WeightsError: the weights cannot be used.
         """
         weights = Path(self.weights) if self.weights else None
-        return make_generator(self.name, weights, self.seed, imports=imports)
+        return make_generator(
+            self.name, weights, self.seed, imports=imports, class_index=self.class_index
+        )

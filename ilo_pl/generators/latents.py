@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,25 +32,25 @@ def v_to_w(v: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 @torch.no_grad()
 def v_statistics(
-    mapping: nn.Module, dim: int, samples: int, seed: int = 0, chunk: int = 10_000
+    mapping: Callable[[Tensor], Tensor], dim: int, samples: int, seed: int = 0, chunk: int = 10_000
 ) -> tuple[Tensor, Tensor]:
-    """Measure mean and standard deviation of the unrectified w, each ``(dim,)``, in float64 sums.
+    """Measure mean and standard deviation of the unrectified w, each ``(D,)``, in float64 sums.
 
     Args:
-        mapping: network from z ``(N, dim)`` to w ``(N, dim)``.
-        dim: latent dimension.
+        mapping: network from z ``(N, dim)`` to w ``(N, D)``.
+        dim: size of z.
         samples: number of z ~ N(0, 1) to average over.
         seed: seed of those z.
         chunk: how many at a time.
     """
     generator = torch.Generator().manual_seed(seed)
-    total, squares = torch.zeros(2, dim, dtype=torch.float64)
+    total, squares = torch.zeros(2, 1, dtype=torch.float64)
     done = 0
     while done < samples:
         n = min(chunk, samples - done)
         unrectified = F.leaky_relu(mapping(torch.randn(n, dim, generator=generator)), 1 / SLOPE)
-        total += unrectified.double().sum(0)
-        squares += unrectified.double().square().sum(0)
+        total = total + unrectified.double().sum(0)
+        squares = squares + unrectified.double().square().sum(0)
         done += n
     mean = total / samples
     return mean.float(), (squares / samples - mean.square()).sqrt().float()

@@ -200,9 +200,9 @@ def differences(generator: SplitGenerator, point: Point, space: str) -> list[str
     if hidden != {name: tuple(shape) for name, shape in split.shapes.items()}:
         found.append(f"hidden tensors {hidden} for its {dict(split.shapes)} at split {point.split}")
     slots = generator.num_slots - split.first_slot
-    latents = tuple(point.latents.shape[1:])
-    if latents not in ((1, generator.latent_dim), (slots, generator.latent_dim)):
-        found.append(f"latents {latents} for its {(slots, generator.latent_dim)}")
+    latents, size = tuple(point.latents.shape[1:]), generator.latent_size(space)
+    if latents not in ((1, size), (slots, size)):
+        found.append(f"latents {latents} for its {(slots, size)}")
     shapes = dict(enumerate(map(tuple, generator.noise_shapes)))
     for index, noise in point.noises.items():
         shape = tuple(noise.shape[1:])

@@ -27,7 +27,7 @@ def first_point(task: InverseTask, batch: Batch, engine: Engine) -> Point:
         return _given_point(task, task.start(batch.ids), batch, engine)
     schedule, generator = task.schedule, engine.generator
     slots = 1 if schedule.latent_layout == "shared" else generator.num_slots
-    shape = (slots, generator.latent_dim)
+    shape = (slots, generator.latent_size(engine.space))
     if schedule.init == "random":
         normal = seeding.normal(shape, task.seed, batch.ids, "latents")
     else:

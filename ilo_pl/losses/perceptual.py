@@ -7,21 +7,21 @@ VGG16 is 29 MB and comes from a file, torchvision's cache or torchvision's downl
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal, final, get_args
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ilo_pl.errors import ConfigurationError, WeightsError
 from ilo_pl.losses.base import LossInputs, LossTerm
 from ilo_pl.operators import ForwardOperator, Mask
-from ilo_pl.weights.load import load_weights
+from ilo_pl.weights.hub import hub_tensors
+from ilo_pl.weights.load import load_weights, read_safetensors
 
 Net = Literal["alex", "vgg"]
 VGG_FILE = "vgg16-397923af.pth"
@@ -44,6 +44,7 @@ def load_lpips(net: Net = "alex", weights: Path | None = None) -> nn.Module:
     Raises:
         WeightsError: the VGG16 backbone is nowhere to be had.
     """
+    backbone = load_weights("lpips-alexnet") if net == "alex" else _vgg16(weights)
     import lpips  # takes 2 s to import, for torchvision's sake
 
     with warnings.catch_warnings():
@@ -51,12 +52,21 @@ def load_lpips(net: Net = "alex", weights: Path | None = None) -> nn.Module:
         warnings.simplefilter("ignore", UserWarning)
         module: nn.Module = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     convolutions = [m for m in module.net.modules() if isinstance(m, nn.Conv2d)]  # type: ignore[union-attr]
-    backbone = load_weights("lpips-alexnet") if net == "alex" else _vgg16(weights)
+    wanted = {
+        f"conv{i}.{kind}": getattr(convolution, kind)
+        for i, convolution in enumerate(convolutions)
+        for kind in ("weight", "bias")
+    }
+    shapes, found = ({n: v.shape for n, v in d.items()} for d in (wanted, backbone))
+    if shapes != found:
+        raise WeightsError(
+            f"The backbone is not that of LPIPS with {net}: it has {len(found)} tensors, of which "
+            f"{sum(found.get(n) == s for n, s in shapes.items())} of {len(shapes)} fit.",
+            hint=_VGG_HINT,
+        )
     with torch.no_grad():
-        for i, convolution in enumerate(convolutions):
-            convolution.weight.copy_(backbone[f"conv{i}.weight"])
-            assert convolution.bias is not None
-            convolution.bias.copy_(backbone[f"conv{i}.bias"])
+        for name, parameter in wanted.items():
+            parameter.copy_(backbone[name])
     return module.eval().requires_grad_(False)
 
 
@@ -66,28 +76,26 @@ def _vgg16(path: Path | None) -> dict[str, Tensor]:
         path = Path(os.environ[VGG_VARIABLE])
     if path is not None:
         try:
-            tensors = safetensors.torch.load_file(path)
-            assert len(tensors) == 26, "13 convolutions have a weight and a bias each"
-            return tensors
-        except (OSError, SafetensorError, AssertionError) as error:
+            return read_safetensors(path)[0]
+        except WeightsError as error:
             raise WeightsError(
-                f"{path} is not a VGG16 backbone for LPIPS: {error}.", hint=_VGG_HINT
-            ) from error
-    try:
-        from torchvision.models import VGG16_Weights
+                f"{path} is not a VGG16 backbone for LPIPS: {error.what}", hint=_VGG_HINT
+            ) from None
+    from torchvision.models import VGG16_Weights  # takes 2 s to import
 
-        state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
+    try:
+        state = hub_tensors(VGG16_Weights.IMAGENET1K_V1.url)
+    except WeightsError as error:
         raise WeightsError(
-            f"LPIPS with VGG16 needs the VGG16 backbone, and it could not be downloaded: {error}.",
+            f"LPIPS with VGG16 needs the VGG16 backbone: {error.what}",
             choices=("net=alex, which is shipped",),
             hint=_VGG_HINT,
-        ) from error
-    names = sorted({int(n.split(".")[1]) for n in state if n.startswith("features.")})
+        ) from None
+    names = [n for n in state if re.fullmatch(r"features\.\d+\.(weight|bias)", str(n))]
+    layers = sorted({int(n.split(".")[1]) for n in names})
     return {
-        f"conv{i}.{kind}": state[f"features.{layer}.{kind}"]
-        for i, layer in enumerate(names)
-        for kind in ("weight", "bias")
+        f"conv{layers.index(int(layer))}.{kind}": state[f"features.{layer}.{kind}"]
+        for _, layer, kind in (n.split(".") for n in names)
     }
 
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ilo_pl.errors import ConfigurationError, WeightsError, unknown
 from ilo_pl.operators import Classifier
+from ilo_pl.weights.hub import hub_tensors
 from ilo_pl.weights.pickles import load_tensors
 
 ImageShape = tuple[int, int, int]
@@ -57,17 +59,8 @@ def _torchvision(name: str, weights: Path | None, image_shape: ImageShape) -> Cl
         raise unknown("torchvision classifier", name, names)
     recipe = models.get_model_weights(name).DEFAULT
     transform = recipe.transforms()
+    state = hub_tensors(recipe.url) if weights is None else load_tensors(weights)
     model = models.get_model(name, weights=None)
-    if weights is None:
-        try:
-            state = recipe.get_state_dict(progress=False, check_hash=True)
-        except (OSError, RuntimeError) as error:
-            raise WeightsError(
-                f"The weights of torchvision/{name} could not be downloaded: {error}.",
-                hint=f"Download {recipe.url} elsewhere and name the file in operator.weights.",
-            ) from error
-    else:
-        state = load_tensors(weights)
     _fill(model, state, f"torchvision/{name}", weights)
     return Classifier(
         model,
@@ -96,6 +89,19 @@ def _robust(name: str, weights: Path | None, image_shape: ImageShape) -> Classif
         (saved[key] for key in ("model", "state_dict") if isinstance(saved, dict) and key in saved),
         saved,
     )
+    inner, normalise = _unwrapped(state, weights)
+    bias = inner.get("fc.bias")
+    count = bias.numel() if isinstance(bias, Tensor) else 1000
+    # Shapes are compared before any memory is taken: a few numbers can declare many classes.
+    with torch.device("meta"):
+        model = models.get_model(name, weights=None, num_classes=count)
+    _fill(model, inner, f"robust/{name}", weights)
+    categories = imagenet_categories() if count == 1000 else ()
+    return Classifier(model, image_shape, categories=categories, **normalise)
+
+
+def _unwrapped(state: object, weights: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the state of the network itself, and the mean and deviation it normalises by."""
     if not isinstance(state, Mapping):
         raise WeightsError(f"{weights} holds no state dictionary under 'model' or 'state_dict'.")
     inner, constants = {}, {}
@@ -106,16 +112,14 @@ def _robust(name: str, weights: Path | None, image_shape: ImageShape) -> Classif
             inner[found[1]] = value
         elif str(key).endswith(("new_mean", "new_std")):
             constants[str(key).rpartition(".")[2]] = value
-    count = len(inner["fc.bias"]) if isinstance(inner.get("fc.bias"), Tensor) else 1000
-    model = models.get_model(name, weights=None, num_classes=count)
-    _fill(model, inner, f"robust/{name}", weights)
     normalise: dict[str, Any] = {
         argument: constants[key].flatten().tolist()
         for argument, key in (("mean", "new_mean"), ("std", "new_std"))
         if isinstance(constants.get(key), Tensor)
     }
-    categories = imagenet_categories() if count == 1000 else ()
-    return Classifier(model, image_shape, categories=categories, **normalise)
+    if any(len(numbers) != 3 for numbers in normalise.values()):
+        raise WeightsError(f"{weights} normalises pictures of another number of colours than 3.")
+    return inner, normalise
 
 
 def _efficientnet_lite0(weights: Path | None, image_shape: ImageShape) -> Classifier:
@@ -138,11 +142,17 @@ def _efficientnet_lite0(weights: Path | None, image_shape: ImageShape) -> Classi
 
 def _fill(model: nn.Module, state: object, name: str, path: Path | None) -> None:
     """Load weights that must fit exactly."""
-    tensors = {str(k): v for k, v in state.items()} if isinstance(state, Mapping) else {}
+    pairs = state.items() if isinstance(state, Mapping) else ()
+    tensors = {
+        str(k)[:200]: v.float().contiguous() if v.is_floating_point() else v
+        for k, v in pairs
+        if isinstance(v, Tensor)
+    }
     try:
-        model.load_state_dict({k: v for k, v in tensors.items() if isinstance(v, Tensor)})
-    except RuntimeError as error:
+        model.load_state_dict(tensors, assign=True)
+    except Exception as error:
+        # Modules of torchvision have their own ways of taking a state that is not theirs.
         lines = str(error).splitlines()
         raise WeightsError(
             f"{path} does not hold the weights of {name}: {' '.join(lines[1:3]).strip()[:300]}"
-        ) from error
+        ) from None

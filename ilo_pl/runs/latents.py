@@ -42,6 +42,8 @@ def write_latents(
         # The file is read from other working directories too; a registered name is no path.
         path = Path(generator.weights)
         metadata["weights"] = str(path.absolute()) if path.exists() else generator.weights
+    if generator.class_index is not None:
+        metadata["class_index"] = str(generator.class_index)
     return folder.write(
         f"latents/{name}.safetensors",
         lambda path: safetensors.torch.save_file(tensors, path, metadata),
@@ -68,6 +70,7 @@ def load_point(path: Path) -> tuple[Point, dict[str, str]]:
     try:
         point = Point.from_named(int(metadata["split"]), tensors)
         _ = metadata["generator"], metadata["space"], int(metadata["seed"])
+        _ = int(metadata.get("class_index", 0))
     except (KeyError, ValueError) as error:
         raise InputError(f"The latents file {path} is damaged: {error}.") from error
     return point, metadata
@@ -100,7 +103,10 @@ def generator_of(
     if seed is None and own:
         seed = int(metadata["seed"])
     return GeneratorConfig(
-        name=name or metadata["generator"], weights=weights or stored, seed=seed or 0
+        name=name or metadata["generator"],
+        weights=weights or stored,
+        seed=seed or 0,
+        class_index=int(metadata["class_index"]) if own and "class_index" in metadata else None,
     )
 
 

@@ -6,11 +6,13 @@ Independent of how the formats are read: the names are spelled out again, from t
 from __future__ import annotations
 
 import argparse
+import gzip
 import math
 import pickle
 import sys
 import types
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,20 @@ def _fake_modules(monkeypatch: pytest.MonkeyPatch) -> type[dict[str, Any]]:
 
 
 BUFFERS = ("noise_const", "resample_filter", "w_avg")
+GAIN = {"lrelu": np.sqrt(2), "relu": np.sqrt(2), "swish": np.sqrt(2)}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What NVIDIA's constructors are told and no tensor shows."""
+
+    clamp: Any = None
+    kind: str = "skip"
+    lr: float = 0.01
+    activation: str = "lrelu"
+    mapping_activation: str = "lrelu"
+    extra: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kwargs: dict[str, Any] = field(default_factory=dict)
 
 
 def _module(
@@ -72,9 +88,8 @@ def _module(
         "_non_persistent_buffers_set": set(),
         "_backward_hooks": OrderedDict(),
         "_modules": OrderedDict(children),
-        "weight_gain": 1 / np.sqrt(512.0),
-        "act_gain": np.sqrt(2),
         **attributes,
+        "_init_args": (),
     }
     source = "raise SystemExit('this source must never be run')"
     return _Reconstructed(
@@ -88,53 +103,100 @@ def _module(
     )
 
 
+def _attributes(  # noqa: PLR0911
+    prefix: str, here: dict[str, Tensor], built: Built, easy: type[dict[str, Any]]
+) -> tuple[str, dict[str, Any]]:
+    """Return the class of NVIDIA's module and what its constructor writes into it."""
+    name = prefix.rstrip(".").rpartition(".")[2]
+    weight = here.get("weight")
+    if name in ("affine", "embed") or name.startswith("fc"):
+        assert weight is not None
+        mapped = name.startswith("fc")
+        lr: float = built.lr if mapped else 1
+        return "FullyConnectedLayer", {
+            "in_features": weight.shape[1],
+            "out_features": weight.shape[0],
+            "activation": built.mapping_activation if mapped else "linear",
+            "weight_gain": lr / np.sqrt(weight.shape[1]),
+            "bias_gain": lr,
+        }
+    if name in ("conv0", "conv1"):
+        return "SynthesisLayer", {
+            "w_dim": here["affine.weight"].shape[1],
+            "up": 2 if name == "conv0" else 1,
+            "use_noise": "noise_strength" in here,
+            "activation": built.activation,
+            "conv_clamp": built.clamp,
+            "padding": 1,
+            "act_gain": GAIN.get(built.activation, 1),
+        }
+    if name == "torgb":
+        assert weight is not None
+        gain = 1 / np.sqrt(weight.shape[1])
+        return "ToRGBLayer", {"conv_clamp": built.clamp, "weight_gain": gain}
+    if name == "skip":
+        assert weight is not None
+        return "Conv2dLayer", {
+            "activation": "linear",
+            "up": 2,
+            "down": 1,
+            "conv_clamp": None,
+            "padding": 0,
+            "weight_gain": 1 / np.sqrt(weight.shape[1]),
+            "act_gain": 1,
+        }
+    if name.startswith("b"):
+        return "SynthesisBlock", {"architecture": built.kind, "use_fp16": False, "num_conv": 2}
+    if name == "mapping":
+        return "MappingNetwork", {"num_ws": 8, "w_avg_beta": 0.998}
+    if name == "synthesis":
+        return "SynthesisNetwork", {"num_fp16_res": 0, "block_resolutions": [4, 8]}
+    kwargs = easy(z_dim=32, c_dim=0, synthesis_kwargs=easy(conv_clamp=built.clamp), **built.kwargs)
+    return "Generator", {"z_dim": 32, "img_channels": 3, "_init_kwargs": kwargs}
+
+
 def nvidia_objects(
-    state: dict[str, Tensor], easy: type[dict[str, Any]], clamp: float | None, architecture: str
+    state: dict[str, Tensor], easy: type[dict[str, Any]], built: Built
 ) -> _Reconstructed:
     """Build the tree of modules of NVIDIA's Generator from its state dictionary."""
 
-    def build(prefix: str, name: str) -> _Reconstructed:
+    def build(prefix: str) -> _Reconstructed:
         here = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         tensors = {k: v for k, v in here.items() if "." not in k}
         names = dict.fromkeys(k.split(".")[0] for k in here if "." in k)
-        children = {child: build(f"{prefix}{child}.", child) for child in names}
-        if name.startswith("conv"):
-            return _module(
-                "SynthesisLayer", tensors, children, conv_clamp=clamp, activation="lrelu"
-            )
-        if name == "torgb":
-            return _module("ToRGBLayer", tensors, children, conv_clamp=clamp)
-        if name == "affine":
-            return _module("FullyConnectedLayer", tensors, children, activation="linear")
-        if name.startswith("fc"):
-            return _module("FullyConnectedLayer", tensors, children, activation="lrelu")
-        if name.startswith("b"):
-            return _module("SynthesisBlock", tensors, children, architecture=architecture)
-        kind = {"mapping": "MappingNetwork", "synthesis": "SynthesisNetwork", "": "Generator"}.get(
-            name, name
-        )
-        arguments = easy(z_dim=32, c_dim=0, synthesis_kwargs=easy(conv_clamp=clamp))
-        return _module(kind, tensors, children, _init_args=(), _init_kwargs=arguments)
+        children = {child: build(f"{prefix}{child}.") for child in names}
+        try:
+            kind, attributes = _attributes(prefix, here, built, easy)
+        except KeyError:  # another network's part
+            kind, attributes = "Module", {}
+        attributes |= built.extra.get(prefix.rstrip("."), {})
+        return _module(kind, tensors, children, **attributes)
 
-    return build("", "")
+    return build("")
 
 
 def write_nvidia(
     path: Path,
     state: dict[str, Tensor],
     monkeypatch: pytest.MonkeyPatch,
+    built: Built | None = None,
     *,
-    clamp: float | None = None,
-    key: str = "G_ema",
-    architecture: str = "skip",
+    key: str | None = "G_ema",
     protocol: int = 3,
+    compress: bool = False,
 ) -> Path:
-    """Write a snapshot pickle; ``state`` has NVIDIA's names."""
+    """Write a snapshot pickle; ``state`` has NVIDIA's names. Without a key the network is saved bare."""
     with monkeypatch.context() as patch:
         easy = _fake_modules(patch)
-        generator = nvidia_objects(state, easy, clamp, architecture)
-        content = {"training_set_kwargs": easy(resolution=64), "augment_pipe": None, key: generator}
-        path.write_bytes(pickle.dumps(content, protocol=protocol))
+        content: Any = nvidia_objects(state, easy, built or Built())
+        if key is not None:
+            content = {
+                "training_set_kwargs": easy(resolution=64),
+                "augment_pipe": None,
+                key: content,
+            }
+        data = pickle.dumps(content, protocol=protocol)
+    path.write_bytes(gzip.compress(data, 1) if compress else data)
     return path
 
 

@@ -19,7 +19,12 @@ from ilo_pl.generators import make_generator
 from ilo_pl.generators.stylegan2.checkpoint import read_checkpoint
 from ilo_pl.generators.stylegan2.network import StyleGAN2
 from tests.conftest import command
-from tests.generators.foreign_files import rosinality_state, write_nvidia, write_rosinality
+from tests.generators.foreign_files import (
+    Built,
+    rosinality_state,
+    write_nvidia,
+    write_rosinality,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def z() -> Tensor:
     return torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_nvidias_pickle(
     network: StyleGAN2,
     published: dict[str, Tensor],
@@ -50,7 +55,7 @@ def test_nvidias_pickle(
 ) -> None:
     path = write_nvidia(tmp_path / "n.pkl", published, monkeypatch, protocol=protocol)
     checkpoint = read_checkpoint(path)
-    assert checkpoint.arguments["synthesis_kwargs"] == {"conv_clamp": None}
+    assert checkpoint.arguments["synthesis_kwargs.conv_clamp"] == "None"
     assert checkpoint.state.keys() == published.keys()
     assert torch.equal(StyleGAN2.pretrained(path)(z), network(z))
 
@@ -58,9 +63,9 @@ def test_nvidias_pickle(
 def test_nvidias_clamp_is_kept(
     published: dict[str, Tensor], z: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_nvidia(tmp_path / "n.pkl", published, monkeypatch, clamp=0.5)
+    path = write_nvidia(tmp_path / "n.pkl", published, monkeypatch, Built(clamp=0.5))
     loaded = StyleGAN2.pretrained(path)
-    assert loaded.conv_clamp == 0.5
+    assert loaded.architecture.conv_clamp == 0.5
     assert all(layer.clamp == 0.5 for layer in loaded.layers)
 
 
@@ -91,7 +96,7 @@ def test_convert(
     foreign: str,
 ) -> None:
     if foreign == "nvidia":
-        path = write_nvidia(tmp_path / "n.pkl", published, monkeypatch, clamp=256.0)
+        path = write_nvidia(tmp_path / "n.pkl", published, monkeypatch, Built(clamp=256))
     else:
         path = write_rosinality(tmp_path / "r.pt", published)
     out = tmp_path / "own.safetensors"
@@ -100,7 +105,7 @@ def test_convert(
     assert "64 x 64" in shown and "4 layers of 32" in shown and "CC0" in shown
     own = read_checkpoint(out)
     assert own.metadata["architecture"] == "stylegan2" and own.metadata["licence"] == "CC0"
-    assert own.conv_clamp == (256.0 if foreign == "nvidia" else None)
+    assert own.architecture.conv_clamp == (256.0 if foreign == "nvidia" else None)
     loaded = make_generator("stylegan2", out)
     torch.testing.assert_close(loaded(z), network(z), atol=1e-4, rtol=0)
     assert torch.equal(loaded.v_std, StyleGAN2.pretrained(path).v_std)  # type: ignore[arg-type]
@@ -122,8 +127,10 @@ def broken_files(
         torch.save(state, folder / name)
         return folder / name
 
-    def network(name: str, state: dict[str, Tensor], **options: Any) -> Path:
-        return write_nvidia(folder / name, state, monkeypatch, **options)
+    def network(
+        name: str, state: dict[str, Tensor], built: Built | None = None, **options: Any
+    ) -> Path:
+        return write_nvidia(folder / name, state, monkeypatch, built, **options)
 
     one = torch.zeros(1)
     three = {"synthesis.input.weight": one, "synthesis.L0_36_64.weight": one, "mapping.w_avg": one}
@@ -143,8 +150,14 @@ def broken_files(
             "discriminator",
         ),
         "stylegan3": (network("s3.pkl", three), "StyleGAN3"),
-        "resnet": (network("rn.pkl", published, architecture="resnet"), "resnet"),
-        "classes": (network("c.pkl", {**published, "mapping.embed.weight": one}), "class"),
+        "resnet without its shortcuts": (
+            network("rn.pkl", published, Built(kind="resnet")),
+            "b16.skip.resample_filter is missing",
+        ),
+        "embeddings of nothing": (
+            network("c.pkl", {**published, "mapping.embed.weight": torch.zeros(8, 3)}),
+            "mapping.embed.bias is missing",
+        ),
         "wrong shape": (network("t.pkl", thin), "synthesis.b8.conv0.bias has shape"),
         "not finite": (network("nan.pkl", lame), "not finite"),
         "block missing": (
@@ -152,7 +165,7 @@ def broken_files(
             "blocks of \\[4, 8, 32, 64\\]",
         ),
         "clamp that is no number": (
-            network("cl.pkl", published, clamp="much"),
+            network("cl.pkl", published, Built(clamp="much")),
             "unknown build",
         ),
         "names that are none": (checkpoint("nn.pt", {"g_ema": {1: one}}), "no averaged generator"),

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from ilo_pl import ILOInversion, InverseTask, Mask, Schedule
 from ilo_pl.errors import ConfigurationError
+from ilo_pl.generators.stylegan2.architecture import RESOLUTIONS, Architecture, channels_by_size
 from ilo_pl.generators.stylegan2.layers import fir_kernel, fir_upsample, modulated_conv
-from ilo_pl.generators.stylegan2.network import RESOLUTIONS, StyleGAN2, channels_by_size
+from ilo_pl.generators.stylegan2.network import StyleGAN2
 
 TAPS = np.array([1.0, 3.0, 3.0, 1.0])
 
@@ -132,7 +133,7 @@ def test_the_whole_network(small: StyleGAN2) -> None:
 
 
 def test_published_names_and_shapes() -> None:
-    network = StyleGAN2(1024, channels_by_size(1024))
+    network = StyleGAN2(Architecture(resolution=1024, channels=channels_by_size(1024)))
     shapes = {n: tuple(v.shape) for n, v in network.state_dict().items()}
     assert shapes["synthesis.b4.const"] == (512, 4, 4)
     assert shapes["synthesis.b64.conv0.weight"] == (512, 512, 3, 3)
@@ -148,7 +149,7 @@ def test_published_names_and_shapes() -> None:
     assert sum(p.numel() for p in network.parameters()) == 30_370_060
     assert channels_by_size(256, 16384) == (512, 512, 512, 512, 256, 128, 64)
     with pytest.raises(ConfigurationError, match="2048"):
-        StyleGAN2(2048, channels_by_size(2048))
+        StyleGAN2(Architecture(resolution=2048, channels=channels_by_size(2048)))
 
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)

@@ -25,6 +25,10 @@ from ilo_pl.generators.biggan.layers import (
     SpectralLinear,
 )
 from ilo_pl.generators.latents import SPACES
+from ilo_pl.weights.pickles import load_tensors
+
+# The largest published network, of 512 x 512, has fourteen.
+MAX_BLOCKS = 64
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class BigGANConfig:
         numbers = {int(n.split(".")[2]) for n in state if n.startswith("generator.layers.")}
         attention = [i for i in sorted(numbers) if f"generator.layers.{i}.gamma" in state]
         blocks = [f"generator.layers.{i}" for i in sorted(numbers - set(attention))]
+        if len(blocks) > MAX_BLOCKS:
+            raise KeyError(f"{len(blocks)} blocks")
         layers = tuple(
             (
                 i % 2 == 1,
@@ -165,15 +171,17 @@ class BigGANDeep(SplitGenerator):
         if not path.is_file():
             raise WeightsError(f"There is no file {path}.")
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = {n: v.float() for n, v in load_tensors(path, lenient=False).items()}
             config = BigGANConfig.of(state)
-            network = cls(config, class_index=class_index, truncation=truncation)
-            network.load_state_dict(state)
-        except ConfigurationError:
+            # Shapes are compared before any memory is taken: a few tensors can declare a huge network.
+            with torch.device("meta"):
+                network = cls(config, class_index=class_index, truncation=truncation)
+            network.load_state_dict(state, assign=True)
+        except (ConfigurationError, WeightsError):
             raise
         except Exception as error:
             # A damaged or hostile file can fail in any way it likes.
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0][:300]
             raise WeightsError(
                 f"{path} does not hold a BigGAN-deep of pytorch-pretrained-biggan: {reason}",
                 hint="The file may be incomplete, or another network's. Nothing in it was run.",

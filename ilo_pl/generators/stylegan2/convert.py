@@ -27,7 +27,8 @@ class Converted:
 
     def save(self, path: Path) -> None:
         """Write the safetensors file, float32."""
-        state = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        # A file may share tensors among layers; ours holds each.
+        state = {name: value.clone() for name, value in self.network.state_dict().items()}
         safetensors.torch.save_file(state, path, self.metadata)
 
 
@@ -46,24 +47,28 @@ def convert_stylegan2(file: Path, licence: str) -> Converted:
     metadata = own_metadata(checkpoint, licence)
     size = network.sizes[-1]
     channels = [len(checkpoint.state[f"synthesis.b{s}.conv1.bias"]) for s in network.sizes]
-    depth = len(list(network.mapping.children()))
+    built = checkpoint.architecture
     numbers = sum(p.numel() for p in network.parameters())
     found = {
         "file": str(checkpoint.path),
         "format": checkpoint.format,
         "sha256": metadata["source_sha256"],
-        "architecture": f"StyleGAN2, {size} x {size}, {numbers:,} parameters",
+        "architecture": f"StyleGAN2 ({built.kind}), {size} x {size}, {numbers:,} parameters",
+        "colours": str(built.colours),
+        "classes": str(built.classes or "none"),
         "channels": ", ".join(f"{s}: {c}" for s, c in zip(network.sizes, channels, strict=True)),
-        "mapping": f"{depth} layers of {network.latent_dim}",
-        "clamp": metadata["conv_clamp"],
+        "mapping": f"{built.mapping_layers} layers of {built.layer_features}, z of {built.z_dim}, "
+        f"w of {built.dim}, learning rate {built.mapping_lr:g}",
+        "clamp": "none" if built.conv_clamp is None else f"{built.conv_clamp:g}",
         "mean of w": "in the file"
         if "mapping.w_avg" in checkpoint.state
         else "estimated: not in the file",
         "noise strengths": ", ".join(
-            f"{float(layer.noise_strength):.3g}" for layer in network.layers
-        ),
+            f"{float(layer.noise_strength):.3g}" for layer in network.layers if layer.use_noise
+        )
+        or "no noise",
         "splits": ", ".join(f"{k} {split.name}" for k, split in enumerate(network.splits)),
         "licence": licence,
     }
-    found.update((f"argument {k}", str(v)) for k, v in checkpoint.arguments.items())
+    found.update((f"argument {k}", v) for k, v in checkpoint.arguments.items())
     return Converted(network, metadata, found)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from ilo_pl.errors import WeightsError
+from ilo_pl.generators.stylegan2.layers import fir_kernel
+from ilo_pl.weights.inert import Opaque, brief
+from ilo_pl.weights.pickles import load_tensors
 
 # A part of a layer: their name, ours.
 _CONV = {
@@ -31,39 +31,30 @@ _RGB = {
 }
 
 
-def read_rosinality(path: Path) -> tuple[dict[str, Tensor], None, dict[str, Any]]:
+def read_rosinality(path: Path) -> dict[str, Tensor]:
     """Read the averaged generator ``g_ema`` of a checkpoint.
 
     Returns:
-        Its state dictionary under NVIDIA's names, no clamp, no arguments.
+        Its state dictionary under NVIDIA's names.
 
     Raises:
         WeightsError: the file is damaged, holds something else, or holds more than tensors and plain
             containers.
     """
-    try:
-        # Training checkpoints hold their command line; a Namespace is nothing but attributes.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # A damaged or hostile file can fail in any way it likes.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{path} cannot be read as tensors and plain containers: {reason} Nothing in it was run.",
-            hint="The file may be incomplete, or hold code.",
-        ) from None
+    # Training checkpoints hold their command line.
+    content = load_tensors(path, lenient=False, extra={("argparse", "Namespace"): Opaque})
     theirs = content.get("g_ema") if isinstance(content, dict) else None
-    if not isinstance(theirs, Mapping) or not all(isinstance(name, str) for name in theirs):
-        keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+    if not isinstance(theirs, dict) or not all(isinstance(name, str) for name in theirs):
+        held = ", ".join(map(brief, list(content)[:8])) if isinstance(content, dict) else ""
         raise WeightsError(
-            f"{path} holds no averaged generator 'g_ema'; it holds {keys[:300] or 'nothing'}."
+            f"{path} holds no averaged generator 'g_ema'; it holds {held or brief(content)}."
         )
     _check_architecture(path, theirs)
     state = dict(_renamed(path, theirs))
     average = content.get("latent_avg")
     if isinstance(average, Tensor):
-        state["mapping.w_avg"] = average.flatten().float()
-    return state, None, {}
+        state["mapping.w_avg"] = average.flatten()
+    return state
 
 
 def _check_architecture(path: Path, theirs: Mapping[str, Tensor]) -> None:
@@ -83,17 +74,16 @@ def _renamed(path: Path, theirs: Mapping[str, Tensor]) -> list[tuple[str, Tensor
         ours = _rename(name)
         if ours is None or not isinstance(value, Tensor):
             raise WeightsError(
-                f"{path}: its 'g_ema' holds {name!r}, which is no part of a StyleGAN2."
+                f"{path}: its 'g_ema' holds {brief(name)}, which is no part of a StyleGAN2."
             )
         named.append((ours, _reshape(ours, value.float())))
-    filters = [(n, v) for n, v in named if n.endswith("resample_filter")]
-    if not filters:
-        raise WeightsError(f"{path}: its 'g_ema' has no block that doubles the size.")
+    # One of 4 x 4 pixels doubles no size.
+    kernel = next((v for n, v in named if n.endswith("resample_filter")), fir_kernel())
     # NVIDIA's blocks and layers all keep the filter, rosinality's only where it is used.
     own = {n for n, _ in named}
     blocks = {n.rsplit(".", 2)[0] for n in own if n.endswith("conv1.weight")}
     wanted = [f"{b}.{part}resample_filter" for b in sorted(blocks) for part in ("", "conv1.")]
-    return named + [(n, filters[0][1]) for n in wanted if n not in own]
+    return named + [(n, kernel) for n in wanted if n not in own]
 
 
 def _reshape(name: str, value: Tensor) -> Tensor:
@@ -102,10 +92,10 @@ def _reshape(name: str, value: Tensor) -> Tensor:
     if part == "resample_filter":
         return value / 4
     if part == "noise_const":
-        return value[0, 0] if value.ndim == 4 else value
+        return value[0, 0] if value.ndim == 4 and value.shape[:2] == (1, 1) else value
     if part == "noise_strength":
         return value.reshape(()) if value.numel() == 1 else value
-    if part == "const" or (part == "weight" and value.ndim == 5):
+    if (part == "const" or (part == "weight" and value.ndim == 5)) and len(value) == 1:
         return value[0]
     if name.endswith("torgb.bias"):
         return value.flatten()

@@ -1,35 +1,37 @@
 """Read a network pickled by NVIDIA's code without running anything that is in the file.
 
-A pickle is a program that calls what it names. NVIDIA's files name, besides tensors, one function that
-compiles Python source stored in the file. Here a handful of names stand for functions of this module
-that build inert values; every other name is an error, before anything could be called. The unpickler
-looks no name up by import or attribute, so dotted names, aliases and submodules have no way in.
+NVIDIA's files name, besides tensors, one function that compiles Python source stored in the file. Here the
+source is dropped unread; a dozen names build tensors, containers, numbers and :class:`Persistent`, and any
+other name is an error (:mod:`ilo_pl.weights.machine`).
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-from collections import OrderedDict
-from collections.abc import Callable
+import gzip
+import mmap
+from io import BytesIO
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
-import torch._utils
-from torch import Tensor
 
 from ilo_pl.errors import WeightsError
+from ilo_pl.weights.inert import Budget, Name, RefusedError, Stateful, Table, brief
+from ilo_pl.weights.machine import Machine
+from ilo_pl.weights.pickles import Storage, load_legacy, tensor_names, unreadable
+
+GZIP = b"\x1f\x8b"
+# Random numbers do not shrink; what grows more than this is made to fill the memory.
+MAX_GROWTH = 4
+SMALL = 64 << 20
 
 
-class RefusedError(Exception):
-    """The pickle asks for something that no network file needs."""
-
-
-class Persistent:
+class Persistent(Stateful):
     """What ``torch_utils.persistence`` stores of an object: the name of its class and its attributes.
 
-    The class's source code, which the file holds too, is dropped unread.
+    Args:
+        class_name: the class.
+        state: the attributes.
     """
 
     __slots__ = ("class_name", "state")
@@ -38,63 +40,32 @@ class Persistent:
         self.class_name = class_name
         self.state = state
 
-    def __setstate__(self, state: object) -> NoReturn:
+    def take_state(self, state: object) -> NoReturn:
+        """Raise: its state is one of the arguments it is made of."""
         raise RefusedError("a stored object with a second state")
 
 
-class _Name:
-    """A callable that pickles may call and do nothing else with: BUILD could write to a function."""
-
-    __slots__ = ("_call",)
-    _call: Callable[..., Any]
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_call", call)
-
-    def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise RefusedError(f"a change of {name!r} of a function")
-
-    def __setstate__(self, state: object) -> NoReturn:
-        raise RefusedError("a change of a function")
-
-
-class _Sealed(type):
-    def __setattr__(cls, name: str, value: object) -> NoReturn:
-        raise RefusedError(f"a change of {name!r} of a class")
-
-
-class _Dict(dict[Any, Any], metaclass=_Sealed):
-    """Stands for ``dnnlib.EasyDict``: a dictionary."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: object) -> None:
-        if state:
-            raise RefusedError("a dictionary with attributes")
-
-
-class _DType:
+class _DType(Stateful):
     """Stands for a NumPy type; only plain numbers are made of it."""
 
     __slots__ = ("code", "order")
 
-    def __init__(self, code: object, *flags: object) -> None:
-        kinds = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
-        if code not in kinds:
-            raise RefusedError(f"NumPy's type {code!r}")
-        self.code = str(code)
+    def __init__(self, code: object, *_: object) -> None:
+        kinds = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
+        if not isinstance(code, str) or code not in kinds:
+            raise RefusedError(f"NumPy's type {brief(code)}")
+        self.code = code
         self.order = "<"
 
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        order = state[1]
-        self.order = ">" if order == ">" else "<"
+    def take_state(self, state: object) -> None:
+        """Take the byte order."""
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|"):
+            raise RefusedError("a NumPy type of unknown order")
+        self.order = ">" if state[1] == ">" else "<"
 
 
 def _scalar(dtype: object, data: object) -> float | int | bool:
-    if not isinstance(dtype, _DType) or not isinstance(data, (bytes, str)):
+    if not isinstance(dtype, _DType) or not isinstance(data, (bytes, str)) or len(data) > 8:
         raise RefusedError("a NumPy scalar that is no number")
     raw = data if isinstance(data, bytes) else data.encode("latin1")
     value: float | int | bool = np.frombuffer(raw, dtype.order + dtype.code, count=1)[0].item()
@@ -110,82 +81,93 @@ def _persistent(meta: object) -> Persistent:
     return Persistent(name, state)
 
 
-def _storage(data: object) -> Any:
-    if not isinstance(data, bytes):
-        raise RefusedError("a tensor that is not stored as bytes")
-    storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    if not isinstance(storage, (torch.TypedStorage, torch.UntypedStorage)):
-        raise RefusedError(f"a {type(storage).__name__} in place of a tensor's numbers")
-    return storage
+def _dict(*arguments: object) -> dict[Any, Any]:
+    """Stand for ``dnnlib.EasyDict``."""
+    if len(arguments) > 1 or not all(isinstance(a, dict) for a in arguments):
+        raise RefusedError("a dictionary of what is none")
+    return {k: v for a in arguments if isinstance(a, dict) for k, v in a.items()}
 
 
-def _tensor(storage: object, offset: int, size: Any, stride: Any, *rest: object) -> Tensor:
-    if not isinstance(storage, (torch.TypedStorage, torch.UntypedStorage)):
-        raise RefusedError("a tensor without numbers")
-    rebuild: Callable[..., Tensor] = torch._utils._rebuild_tensor_v2
-    return rebuild(storage, offset, size, stride, False, OrderedDict())
+def _reconstructor(kind: object, base: object, state: object = None) -> dict[Any, Any]:
+    """Stand for what protocols 0 and 1 make objects with: only dictionaries are made so."""
+    if not isinstance(kind, Name) or kind.name != "EasyDict" or not isinstance(state, dict):
+        raise RefusedError("an object that is no dictionary")
+    return _dict(state)
 
 
-def _parameter(data: object, *rest: object) -> Tensor:
-    if not isinstance(data, Tensor):
-        raise RefusedError("a parameter that is no tensor")
-    return data
+def _encode(text: object, codec: object = "latin1") -> bytes:
+    """Stand for what protocols 0 to 2 make bytes with."""
+    if not isinstance(text, str) or codec != "latin1":
+        raise RefusedError("a text that stands for no bytes")
+    return text.encode("latin1")
 
 
-# Wrapped, because a class or function that a pickle holds can be written to.
-_NAMES: dict[tuple[str, str], Any] = {
-    ("torch_utils.persistence", "_reconstruct_persistent_obj"): _Name(_persistent),
-    ("torch.storage", "_load_from_bytes"): _Name(_storage),
-    ("torch._utils", "_rebuild_tensor_v2"): _Name(_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Name(_parameter),
-    ("torch", "Size"): _Name(lambda sizes=(): tuple(sizes)),
-    ("collections", "OrderedDict"): _Name(lambda items=(): OrderedDict(items)),
-    ("builtins", "set"): _Name(lambda items=(): set(items)),
-    ("__builtin__", "set"): _Name(lambda items=(): set(items)),
-    ("dnnlib.util", "EasyDict"): _Dict,
-    ("numpy", "dtype"): _Name(_DType),
-    ("numpy.core.multiarray", "scalar"): _Name(_scalar),
-    ("numpy._core.multiarray", "scalar"): _Name(_scalar),
-}
+def _bytes(*arguments: object) -> bytes:
+    if arguments:
+        raise RefusedError("bytes made of something")
+    return b""
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _NAMES[module, name]
-        except KeyError:
-            raise RefusedError(f"{module}.{name}") from None
+def _names(budget: Budget) -> Table:
+    """Return what the names of NVIDIA's files build; the tensors in them are on the same budget."""
+    tensors = tensor_names(budget)
 
-    def persistent_load(self, pid: object) -> NoReturn:
-        raise RefusedError("an object stored outside the file")
+    def storage(data: object) -> Storage:
+        if not isinstance(data, bytes):
+            raise RefusedError("a tensor that is not stored as bytes")
+        found = load_legacy(BytesIO(data), tensors, budget, lenient=False)
+        if not isinstance(found, Storage):
+            raise RefusedError("something else in place of a tensor's numbers")
+        return found
+
+    return {
+        **tensors,
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
+        ("torch.storage", "_load_from_bytes"): storage,
+        ("dnnlib.util", "EasyDict"): _dict,
+        ("builtins", "dict"): _dict,
+        ("__builtin__", "dict"): _dict,
+        ("builtins", "bytes"): _bytes,
+        ("__builtin__", "bytes"): _bytes,
+        ("_codecs", "encode"): _encode,
+        ("copyreg", "_reconstructor"): _reconstructor,
+        ("copy_reg", "_reconstructor"): _reconstructor,
+        ("numpy", "dtype"): _DType,
+        ("numpy.core.multiarray", "scalar"): _scalar,
+        ("numpy._core.multiarray", "scalar"): _scalar,
+    }
 
 
-def unpickle(file: io.BufferedIOBase, what: str) -> Any:
+def unpickle(path: Path) -> Any:
     """Read one pickle of tensors, plain containers, numbers and :class:`Persistent` objects.
 
     Args:
-        file: the pickle.
-        what: its name in errors.
+        path: the file; it may be compressed by gzip.
 
     Raises:
         WeightsError: the pickle is damaged, or names anything else; nothing of it was run.
     """
     try:
-        return _Unpickler(file).load()
-    except RefusedError as error:
-        raise WeightsError(
-            f"{what} was refused: it holds {error}, which no PyTorch file of a StyleGAN2 needs. "
-            "Nothing in it was run.",
-            hint=(
-                "Files of NVIDIA's TensorFlow code can be rewritten by legacy.py of "
-                "stylegan2-ada-pytorch."
-                if "tflib" in str(error)
-                else ""
-            ),
-        ) from None
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+            if whole[:2] != GZIP:
+                return _run(whole, len(whole))
+            limit = MAX_GROWTH * len(whole) + SMALL
+            with gzip.open(path) as unpacked:
+                data = unpacked.read(limit + 1)
+            if len(data) > limit:
+                raise RefusedError(f"more than {limit} bytes, compressed")
+            return _run(BytesIO(data), len(data))
     except Exception as error:
         # A damaged or hostile pickle can fail in any way it likes.
+        found = unreadable(path, error)
+        if "tflib" not in found.what:
+            raise found from None
         raise WeightsError(
-            f"{what} cannot be read: {type(error).__name__}: {error}.",
-            hint="The file may be incomplete: get it again.",
+            found.what,
+            hint="Files of NVIDIA's TensorFlow code can be rewritten by legacy.py of stylegan2-ada-pytorch.",
         ) from None
+
+
+def _run(file: Any, size: int) -> Any:
+    budget = Budget(size)
+    return Machine(_names(budget), budget).load(file)
