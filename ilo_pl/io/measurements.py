@@ -20,7 +20,7 @@ from ilo_pl.io.find import MAX_ID
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import SUFFIXES
 
-FORMAT = "ilo_pl.io.measurements/1"
+FORMAT = "ilo_pl.measurements/1"
 SUFFIX = ".npz"
 ORIGIN = ("id", "image_shape", "seed", "task", "operator", "noise")
 # What damaged archives raise: a flipped bit can ask for a password or for more memory than there is.

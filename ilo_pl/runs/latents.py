@@ -15,7 +15,7 @@ from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.generators.point import Point, differences
 from ilo_pl.io.folder import RunFolder
 
-POINT_FORMAT = "ilo_pl.generators.point/2"
+POINT_FORMAT = "ilo_pl.point/2"
 
 
 def write_latents(
