@@ -48,11 +48,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
     check_name(path)
     _check_suffix(path)
     try:
-        # Pillow warns in terms of its own code.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL|pillow_heif")
-            with Image.open(path, formats=_formats(path)) as file:
-                yield file
+        with quiet():
+            file = Image.open(path, formats=_formats(path))
+        with file:
+            yield file
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -60,6 +59,14 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except Exception as error:  # on damaged files Pillow and its decoders raise nearly anything
         reason = str(error) or type(error).__name__
         raise InputError(f"The image {path} cannot be read: {reason}.") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what Pillow warns of in terms of its own code; not around a yield, which would leak."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL|pillow_heif")
+        yield
 
 
 def check_name(path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageOps, ImageSequence
 from torch import Tensor
 
 from ilo_pl.io.colour import Profile, grey_curve, profile_of, to_srgb
-from ilo_pl.io.formats import opened
+from ilo_pl.io.formats import opened, quiet
 from ilo_pl.io.levels import grey_levels, is_deep, scale_of
 
 FIRST_TURNED = 5  # EXIF orientations from here on swap width and height
@@ -67,7 +67,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: the file cannot be read as an image.
     """
-    with opened(path) as file:
+    with opened(path) as file, quiet():
         size = file.size
         if file.format == "TIFF":
             # Versions of Pillow differ in whether they have turned its size.
@@ -103,7 +103,7 @@ def load_image(path: Path) -> LoadedImage:
     Raises:
         InputError: the file cannot be read as an image.
     """
-    with opened(path) as file:
+    with opened(path) as file, quiet():
         _tell_of_frames(path, file)
         image, alpha, _ = _decoded(path, file)
     return LoadedImage(image if image.is_floating_point() else _unit(image), alpha)
@@ -118,7 +118,7 @@ def load_photo(path: Path) -> tuple[Tensor, Profile | None]:
     Raises:
         InputError: the file cannot be read as an image.
     """
-    with opened(path) as file:
+    with opened(path) as file, quiet():
         _tell_of_frames(path, file)
         image, alpha, profile = _decoded(path, file, own=True)
     pixels = to_bytes(image) if image.is_floating_point() else image
@@ -135,7 +135,8 @@ def frames_of(path: Path) -> Iterator[Tensor]:
     """
     with opened(path) as file:
         for page in ImageSequence.Iterator(file):
-            image = _decoded(path, page)[0]
+            with quiet():
+                image = _decoded(path, page)[0]
             yield to_bytes(image) if image.is_floating_point() else image
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ilo_pl.errors import InputError, OutputError
 from ilo_pl.io.find import find_images
 from ilo_pl.io.folder import RunFolder, atomic
+from ilo_pl.io.formats import printable
 from ilo_pl.io.images import load_image, to_picture
 from ilo_pl.prepare.warp import Array
 
@@ -218,9 +219,12 @@ def each(
         name, problem = next(iter(failed.items()))
         if len(failed) == 1:
             raise problem
-        raise InputError(f"None of {len(failed)} files could be used; the first, {name}: {problem}")
+        raise InputError(
+            f"None of {len(failed)} files could be used; the first, {printable(name)}: {problem}"
+        )
     for name, problem in failed.items():
         errors.print(
-            f"[bold red]not done:[/] {escape(name)}: {escape(str(problem))}", highlight=False
+            f"[bold red]not done:[/] {escape(printable(name))}: {escape(str(problem))}",
+            highlight=False,
         )
     return done, len(failed)
