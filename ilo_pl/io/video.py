@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from ilo_pl.io.images import count_frames, frames_of, load_image, to_bytes, to_p
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 RATE = 25.0
@@ -152,11 +153,24 @@ def _frames(path: Path) -> Iterator[Tensor]:
     with _opened(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        for frame in container.decode(stream):
+        for frame in _decoded(container, stream):
             # As the command ffmpeg does it, so that frames are the same to the bit.
             pixels = frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray()
             upright = np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
             yield torch.from_numpy(upright).permute(2, 0, 1)
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Yield frames; at a damage also those that were under way, in other threads or out of order."""
+    import av  # loads all of FFmpeg
+
+    try:
+        for packet in container.demux(stream):
+            yield from packet.decode()
+    except av.error.FFmpegError:
+        with suppress(av.error.FFmpegError):
+            yield from stream.codec_context.decode(None)
+        raise
 
 
 @contextmanager
