@@ -77,7 +77,9 @@ def read_record(path: Path) -> Record:
         if size > MOST_SIZE:
             raise ValueError(f"its size {size} is above {MOST_SIZE}")
         check_square(square, height, width)
-        return Record(str(content["photo"]), (width, height), square, size)
+        photo = str(content["photo"])
+        photo.encode()  # half characters could not be printed
+        return Record(photo, (width, height), square, size)
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"The record {path} of an aligned face cannot be used: {error}.",
