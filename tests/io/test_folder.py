@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from rich.console import Console
 
-from ilo_pl.errors import OutputError
+from ilo_pl.config.compose import load_config
+from ilo_pl.errors import IloError, OutputError
 from ilo_pl.io.folder import RunFolder, atomic
+from ilo_pl.runs.run import run
 
 
 def test_content_and_name_are_on_the_disk_in_this_order(
@@ -74,3 +78,20 @@ def test_the_folder_itself_may_be_a_link_and_a_planted_part_is_none(tmp_path: Pa
     assert (tmp_path / "victim").read_text() == "mine"
     with pytest.raises(OutputError), atomic(tmp_path / "victim" / "x"):
         raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize("link", ["log", "state/checkpoints", "state/locks", "reconstructions"])
+def test_a_strangers_folder_is_not_gone_on_with_outside(tmp_path: Path, link: str) -> None:
+    Image.new("RGB", (32, 32), (90, 120, 150)).save(tmp_path / "x.png")
+    keys = ["generator=tiny", "method.splits=[0]", "method.steps=2", "method.free_noises=0"]
+    keys += ["task=inversion", f"input={tmp_path}/x.png", f"output={tmp_path}/out", "logger=csv"]
+    run(load_config(keys), Console(quiet=True))
+    (tmp_path / "out" / "state" / "units" / "00000.json").unlink()
+    (tmp_path / "outside").mkdir()
+    path = tmp_path / "out" / link
+    if path.exists():
+        path.rename(tmp_path / "aside")
+    path.symlink_to(tmp_path / "outside" / ("file" if link == "state/locks" else ""))
+    with pytest.raises(IloError, match="is a symbolic link"):
+        run(load_config([*keys, "resume=true"]), Console(quiet=True))
+    assert list((tmp_path / "outside").iterdir()) == []
