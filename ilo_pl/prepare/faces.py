@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -123,10 +123,7 @@ def run_paste(keys: PasteKeys, errors: Console) -> tuple[str, int]:
     restored = find_images(Path(keys.input))
     photos = {path.name: path for path in find_images(Path(keys.photos)).values()}
     masks = find_images(Path(keys.masks)) if keys.masks is not None else {}
-    faces: dict[str, dict[str, Record]] = {}
-    for name in restored:
-        record = read_record(Path(keys.aligned) / f"{name}.json")
-        faces.setdefault(record.photo, {})[name] = record
+    faces = _by_photo(restored, Path(keys.aligned))
     outputs = destinations(keys.output, [Path(photo).stem for photo in faces], folder_only=True)
 
     def job(photo: str, records: dict[str, Record]) -> None:
@@ -149,6 +146,15 @@ def run_paste(keys: PasteKeys, errors: Console) -> tuple[str, int]:
     jobs = {photo: partial(job, photo, records) for photo, records in faces.items()}
     done, failed = each(jobs, errors)
     return f"Written to {keys.output}: {counted(len(done), 'photo')}", failed
+
+
+def _by_photo(names: Iterable[str], aligned: Path) -> dict[str, dict[str, Record]]:
+    """Return the records of some faces by the photo they come from."""
+    faces: dict[str, dict[str, Record]] = {}
+    for name in names:
+        record = read_record(aligned / f"{name}.json")
+        faces.setdefault(record.photo, {})[name] = record
+    return faces
 
 
 def _load_square(path: Path, profile: Profile | None) -> Tensor:

@@ -75,17 +75,11 @@ def paste(
         return result
     to_square = np.linalg.inv(np.vstack([square_to_photo(square, size), [0, 0, 1]]))[:2]
     to_square[:, 2] += to_square[:, :2] @ first
-    layers = (
-        restored
-        if observed is None
-        else torch.cat([restored, hole_weights(observed, feather)[None]])
-    )
+    layers = restored
+    if observed is not None:
+        layers = torch.cat([restored, hole_weights(observed, feather)[None]])
     warped = warp(layers, to_square, bottom - top, right - left)
-    rows, columns = torch.meshgrid(
-        torch.arange(bottom - top).double(), torch.arange(right - left).double(), indexing="ij"
-    )
-    matrix = torch.from_numpy(to_square)
-    x, y = ((r[0] * columns + r[1] * rows + r[2] + 0.5) / size for r in matrix)
+    x, y = _unit_square(to_square, bottom - top, right - left, size)
     weights = edge_weights(x, y, feather).float()
     if observed is not None:
         weights = weights * warped[3].clamp(0, 1)
@@ -93,3 +87,12 @@ def paste(
     blended = torch.lerp(region.float() / 127.5 - 1, warped[:3].clamp(-1, 1), weights)
     result[:, top:bottom, left:right] = torch.where(weights > 0, to_bytes(blended), region)
     return result
+
+
+def _unit_square(to_square: Array, height: int, width: int, size: int) -> tuple[Tensor, Tensor]:
+    """Return where a region's pixels lie in the unit square, ``(height, width)`` each."""
+    rows, columns = torch.meshgrid(
+        torch.arange(height).double(), torch.arange(width).double(), indexing="ij"
+    )
+    x, y = ((r[0] * columns + r[1] * rows + r[2] + 0.5) / size for r in torch.from_numpy(to_square))
+    return x, y
