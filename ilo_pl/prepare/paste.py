@@ -69,20 +69,19 @@ def paste(
     size, (height, width) = restored.shape[-1], photo.shape[1:]
     first = np.clip(np.floor(square.min(0)).astype(int), 0, [width, height])
     last = np.clip(np.ceil(square.max(0)).astype(int) + 1, 0, [width, height])
-    (left, top), (right, bottom) = first.tolist(), last.tolist()
-    result = photo.clone()
+    left, top, right, bottom = *first.tolist(), *last.tolist()
     if right <= left or bottom <= top:
-        return result
+        return photo.clone()
     to_square = np.linalg.inv(np.vstack([square_to_photo(square, size), [0, 0, 1]]))[:2]
     to_square[:, 2] += to_square[:, :2] @ first
     layers = restored
     if observed is not None:
         layers = torch.cat([restored, hole_weights(observed, feather)[None]])
     warped = warp(layers, to_square, bottom - top, right - left)
-    x, y = _unit_square(to_square, bottom - top, right - left, size)
-    weights = edge_weights(x, y, feather).float()
+    weights = edge_weights(*_unit_square(to_square, *warped.shape[1:], size), feather).float()
     if observed is not None:
-        weights = weights * warped[3].clamp(0, 1)
+        weights *= warped[3].clamp(0, 1)
+    result = photo.clone()
     region = photo[:, top:bottom, left:right]
     blended = torch.lerp(region.float() / 127.5 - 1, warped[:3].clamp(-1, 1), weights)
     result[:, top:bottom, left:right] = torch.where(weights > 0, to_bytes(blended), region)
