@@ -69,7 +69,7 @@ def paste(
     size, (height, width) = restored.shape[-1], photo.shape[1:]
     first = np.clip(np.floor(square.min(0)).astype(int), 0, [width, height])
     last = np.clip(np.ceil(square.max(0)).astype(int) + 1, 0, [width, height])
-    left, top, right, bottom = *first.tolist(), *last.tolist()
+    (left, top), (right, bottom) = first.tolist(), last.tolist()
     if right <= left or bottom <= top:
         return photo.clone()
     to_square = np.linalg.inv(np.vstack([square_to_photo(square, size), [0, 0, 1]]))[:2]
