@@ -35,6 +35,7 @@ AVIF_BRANDS = (b"avif", b"avis")
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_BITS, TIFF_SAMPLE_FORMAT = 258, 339
 SAMPLE_FORMATS = {1: "whole numbers", 2: "signed whole numbers", 3: "floating-point numbers"}
+# Part of the sentence: of a folder's files, tables and consoles show no hints.
 EXPORT = "Export it as JPEG, or as PNG or TIFF of 8 or 16 bits."
 
 
@@ -77,7 +78,7 @@ def check_name(path: Path) -> None:
     """
     shown = printable(str(path))
     if shown != str(path):
-        raise InputError(f"The name of the file {shown} is not UTF-8.", hint="Rename it.")
+        raise InputError(f"The name of the file {shown} is not UTF-8. Rename it.")
 
 
 def printable(name: str) -> str:
@@ -89,9 +90,9 @@ def _check_suffix(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix in RAW_SUFFIXES:
         # Many are TIFF files inside, of which Pillow would read the small preview.
-        raise InputError(f"{path} is a raw photo, which is not read.", hint=EXPORT)
+        raise InputError(f"{path} is a raw photo, which is not read. {EXPORT}")
     if suffix in OTHER_SUFFIXES:
-        raise InputError(f"{path} is a {suffix[1:].upper()} file, which is not read.", hint=EXPORT)
+        raise InputError(f"{path} is a {suffix[1:].upper()} file, which is not read. {EXPORT}")
 
 
 def _formats(path: Path) -> list[str]:
@@ -115,8 +116,8 @@ def _register_heif(path: Path) -> None:
         from pillow_heif import register_heif_opener
     except ImportError as error:
         raise InputError(
-            f"{path} is a HEIC photo; to read it, pillow-heif is needed, which is not installed.",
-            hint='Run pip install "ilo_pl[heif]", or export the photo as JPEG.',
+            f"{path} is a HEIC photo; to read it, pillow-heif is needed, which is not installed. "
+            'Run pip install "ilo_pl[heif]", or export the photo as JPEG.'
         ) from error
     register_heif_opener()
 
@@ -126,11 +127,11 @@ def _unidentified(path: Path) -> InputError:
     with path.open("rb") as file:
         head = file.read(12)
     if head[:4] in TIFF_MARKS:
-        return InputError(f"{path} is a TIFF {_tiff_layout(path)}, which is not read.", hint=EXPORT)
+        return InputError(f"{path} is a TIFF {_tiff_layout(path)}, which is not read. {EXPORT}")
     if head[8:] in AVIF_BRANDS and not features.check("avif"):
         return InputError(
-            f"{path} is an AVIF picture, which this version of Pillow does not read.",
-            hint="Run pip install --upgrade pillow, or export the picture as JPEG.",
+            f"{path} is an AVIF picture, which this version of Pillow does not read. "
+            "Run pip install --upgrade pillow, or export the picture as JPEG."
         )
     return InputError(f"{path} is not an image, whatever its name says.", choices=SUFFIXES)
 

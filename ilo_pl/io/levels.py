@@ -70,13 +70,13 @@ def grey_levels(path: Path, image: Image.Image, scale: Scale) -> npt.NDArray[np.
     kind = "floating-point numbers" if image.mode == "F" else "whole numbers"
     holds = f"{path} holds {kind} from {least:g} to {most:g}"
     if scale.white is None:
-        raise InputError(f"{holds}, and does not tell which of them is white.", hint=HINT)
+        raise InputError(f"{holds}, and does not tell which of them is white. {HINT}")
     if not 0 <= least <= most <= scale.white:  # also where there is a NaN
-        raise InputError(f"{holds}; those from 0 to {scale.white:g} are read.", hint=HINT)
+        raise InputError(f"{holds}; those from 0 to {scale.white:g} are read. {HINT}")
     if scale.white == WHITE_16 and 0 < most < DARK:
         raise InputError(
-            f"{holds} of 65535, so that it would be nearly black.",
-            hint="If it is of 12 bits, say, multiply its numbers by 16; if it is as dark, save it with 8 bits.",
+            f"{holds} of 65535, so that it would be nearly black. If it is of 12 bits, multiply its "
+            "numbers by 16; if it is as dark, save it with 8 bits."
         )
     greys = values / np.float32(scale.white / 2) - 1
     return -greys if scale.inverted else greys

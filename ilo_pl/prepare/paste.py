@@ -78,7 +78,7 @@ def paste(
     if observed is not None:
         layers = torch.cat([restored, hole_weights(observed, feather)[None]])
     warped = warp(layers, to_square, bottom - top, right - left)
-    weights = edge_weights(*_unit_square(to_square, *warped.shape[1:], size), feather).float()
+    weights = edge_weights(*_unit_square(to_square, warped, size), feather).float()
     if observed is not None:
         weights *= warped[3].clamp(0, 1)
     result = photo.clone()
@@ -88,8 +88,9 @@ def paste(
     return result
 
 
-def _unit_square(to_square: Array, height: int, width: int, size: int) -> tuple[Tensor, Tensor]:
-    """Return where a region's pixels lie in the unit square, ``(height, width)`` each."""
+def _unit_square(to_square: Array, region: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return where the pixels of a region ``(C, H, W)`` lie in the unit square, ``(H, W)`` each."""
+    height, width = region.shape[1:]
     rows, columns = torch.meshgrid(
         torch.arange(height).double(), torch.arange(width).double(), indexing="ij"
     )
