@@ -110,7 +110,7 @@ def test_what_is_saved_is_what_was_measured(faces: Path, tmp_path: Path) -> None
     assert saved.origin.operator == {"name": "circulant", "fraction": 0.1}
     assert saved.origin.task == "compressed_sensing"
     with np.load(out / "measurements" / "ann.npz", allow_pickle=False) as file:
-        assert str(file["format"]) == "ilo_pl.io.measurements/1"
+        assert str(file["format"]) == "ilo_pl.measurements/1"
         assert file["y"].dtype == np.float32
     assert not list(out.rglob("*.part"))
     pictures = tmp_path / "pictures"

@@ -144,7 +144,7 @@ def test_what_has_no_order_is_refused(keys: list[str], message: str) -> None:
 
 
 def test_a_video_becomes_a_video(clip: Path, tmp_path: Path) -> None:
-    pytest.importorskip("imageio_ffmpeg")
+    pytest.importorskip("av")
     film = tmp_path / "film.mp4"
     write_video(sorted(clip.iterdir()), film, rate=12)
     assert frame_rate(film) == 12
@@ -161,7 +161,7 @@ def test_a_video_becomes_a_video(clip: Path, tmp_path: Path) -> None:
 
 
 def test_odd_sizes_and_other_sizes(tmp_path: Path) -> None:
-    pytest.importorskip("imageio_ffmpeg")
+    pytest.importorskip("av")
     paths = [tmp_path / f"{i}.png" for i in range(2)]
     for path, size in zip(paths, ((31, 17), (31, 18)), strict=True):
         Image.new("RGB", size, (200, 100, 50)).save(path)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import codecs
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ilo_pl.errors import InputError
-from ilo_pl.io.images import SUFFIXES
+from ilo_pl.io.formats import SUFFIXES, UNREADABLE, printable
 
 # A file name may have 255 bytes, and results add to it.
 MAX_ID = 180
 LIST_SUFFIX = ".txt"
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def find_images(path: Path) -> dict[str, Path]:
     """Return the images at a path by id: one file, every image of a folder, sorted, or those of a list.
 
     A list is a ``.txt`` file with a path on each line, relative to its folder; what begins with ``#`` is
-    left out. The id is the file's name without its suffix.
+    left out. The id is the file's name without its suffix. What looks like a picture and cannot be read, such
+    as a raw photo, is among them: reading it says why, and what to do.
 
     Raises:
         InputError: there is nothing there, no image in the folder, two files with one id, or a name
@@ -29,23 +34,25 @@ def find_images(path: Path) -> dict[str, Path]:
         else:
             files = _images_in(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)[:200]} cannot be read: {error}.") from error
+        shown = printable(str(path)[:200])
+        raise InputError(f"{shown} cannot be read: {error}.") from error
     found: dict[str, Path] = {}
     for file in files:
+        image_id = printable(file.stem)
         # Some disks do not tell upper from lower case.
-        key = file.stem.casefold()
+        key = image_id.casefold()
         if key in found:
             raise InputError(
                 f"{found[key].name} and {file.name} in {path} would have the same id.",
                 hint="Rename one: results are named by the file name without its suffix.",
             )
-        if len(file.stem.encode()) > MAX_ID:
+        if len(image_id.encode()) > MAX_ID:
             raise InputError(
                 f"The name of {file} is too long to name results by it.",
                 hint=f"Shorten it to {MAX_ID} bytes.",
             )
         found[key] = file
-    return {file.stem: file for file in files}
+    return {printable(file.stem): file for file in files}
 
 
 def file_for(image_id: str, path: Path, files: Mapping[str, Path]) -> Path | None:
@@ -63,18 +70,39 @@ def _images_in(path: Path) -> list[Path]:
     """Return the images of a folder; hidden files, such as macOS leaves behind, are none."""
     if not path.is_dir():
         raise InputError(f"There is no file or folder {path}.")
-    files = [
-        file
-        for file in sorted(path.iterdir())
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-    ]
-    if not files:
+    seen = [f for f in sorted(path.iterdir()) if not f.name.startswith(".") and f.is_file()]
+    files = [file for file in seen if file.suffix.lower() in SUFFIXES]
+    others = [file for file in seen if file.suffix.lower() in UNREADABLE]
+    if not files and not others:
         raise InputError(f"The folder {path} holds no image.", choices=SUFFIXES)
-    return files
+    return sorted([*files, *_without_twins(others, files)])
+
+
+def _without_twins(others: Sequence[Path], files: Sequence[Path]) -> list[Path]:
+    """Return the files that cannot be read, but for those whose picture lies beside them, as cameras write it."""
+    taken = {file.stem.casefold() for file in files}
+    kept: list[Path] = []
+    twins: list[Path] = []
+    for file in others:
+        (twins if file.stem.casefold() in taken else kept).append(file)
+        taken.add(file.stem.casefold())
+    if twins:
+        more = f", and so are {len(twins) - 1} more" if len(twins) > 1 else ""
+        text = f"{twins[0]} is left out for the file of its name beside it{more}."
+        warnings.warn(printable(text), stacklevel=2)
+    return kept
 
 
 def _listed(path: Path) -> list[Path]:
-    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    """Return the files of a list: UTF-8 or UTF-16 with its mark; other bytes are taken as the disk has them."""
+    data = path.read_bytes()
+    if data.startswith(UTF_16):
+        text = data.decode("utf-16")
+    elif b"\0" in data:
+        raise InputError(f"The list {path} is no text in UTF-8.", hint="Save it as UTF-8.")
+    else:
+        text = os.fsdecode(data.removeprefix(codecs.BOM_UTF8))
+    lines = [line.strip() for line in text.splitlines()]
     files = [path.parent / line for line in lines if line and not line.startswith("#")]
     if not files:
         raise InputError(f"The list {path} names no image.", hint="Write one path on each line.")

@@ -21,25 +21,56 @@ from ilo_pl.io.images import to_picture
 MAX_PART = 255
 # A third of the time of zlib's default, for files a tenth larger.
 PNG_COMPRESSION = 3
+# What file systems say that cannot do it, such as some over a network.
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
 
+    Then it is on the disk, under its name: what is written later never outlives it when the power fails.
+
     Raises:
         OutputError: the file system refuses, for example because it is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
+        # Left by another process of this number, or a link that somebody put there.
+        temporary.unlink(missing_ok=True)
         yield temporary
+        _to_disk(temporary)
         os.replace(temporary, path)
+        _to_disk(path.parent)
     except (OSError, SafetensorError) as error:
         raise _explain(path, error) from error
     finally:
         with suppress(OSError):  # a name that could not be written cannot be removed either
             temporary.unlink(missing_ok=True)
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, and have their names on the disk."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    windows = os.name == "nt"
+    if windows and path.is_dir():
+        return  # which cannot open folders
+    handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(handle)
 
 
 def _explain(path: Path, error: Exception) -> OutputError:
@@ -100,9 +131,32 @@ class RunFolder:
                 hint="Free some space or give another folder with output=...",
             )
 
+    def inside(self, name: str) -> Path:
+        """Return the path of a file of this folder, to be written.
+
+        Args:
+            name: its path from the folder.
+
+        Raises:
+            OutputError: a link on the way, as in a folder that somebody else made, may lead out of it.
+        """
+        path = self.path
+        for part in Path(name).parts:
+            path = path / part
+            if path.is_symlink():
+                raise OutputError(
+                    f"{path} is a symbolic link; nothing is written through links within a run folder.",
+                    hint="Put the folder or file itself there, or give another folder with output=...",
+                )
+        return path
+
     def write(self, name: str, writer: Callable[[Path], object]) -> Path:
-        """Write one file through a temporary name and return its path."""
-        path = self.path / name
+        """Write one file through a temporary name and return its path.
+
+        Raises:
+            OutputError: it cannot be written, or lies behind a link.
+        """
+        path = self.inside(name)
         with atomic(path) as temporary:
             writer(temporary)
         return path

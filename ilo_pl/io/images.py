@@ -1,21 +1,28 @@
-"""Images in, run folders out; nothing is ever left half written."""
+"""Pictures in: as people have them, upright and in sRGB."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, ImageSequence
 from torch import Tensor
 
-from ilo_pl.errors import InputError
+from ilo_pl.io.colour import Profile, grey_curve, profile_of, to_srgb
+from ilo_pl.io.formats import opened, quiet
+from ilo_pl.io.levels import grey_levels, is_deep, scale_of
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FIRST_TURNED = 5  # EXIF orientations from here on swap width and height
+# Further pictures of these are previews, depth or gain maps.
+ONE_PICTURE = ("MPO", "HEIF")
+PNG_MARK = 8
+PNG_TEXTS = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 
 # 8-bit grey levels in a unit of [-1, 1].
 GREY_LEVELS = 127.5
@@ -26,7 +33,7 @@ class LoadedImage:
     """A picture from a file.
 
     Args:
-        rgb: ``(3, H, W)`` float32 in [-1, 1].
+        rgb: ``(3, H, W)`` float32 in [-1, 1], sRGB.
         alpha: ``(H, W)`` float32 in [0, 1], or ``None`` when the file has no transparency.
     """
 
@@ -61,50 +68,138 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: the file cannot be read as an image.
     """
-    with _explained(path), Image.open(path) as file:
+    with opened(path) as file, quiet():
+        size = file.size
+        if file.format == "TIFF":
+            # Versions of Pillow differ in whether they have turned its size.
+            tags = getattr(file, "tag_v2", {})
+            size = tags[TIFF_WIDTH], tags[TIFF_HEIGHT]
+        if file.format == "PNG" and _texts_behind_pixels(path):
+            file.load()
         # PNG's own getexif() would read the whole picture.
         exif = Image.Image.getexif(file)
         turned = exif.get(ExifTags.Base.Orientation, 1) >= FIRST_TURNED
-        return file.size[::-1] if turned else file.size
+        return size[::-1] if turned else size
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is not an image, whatever its name says.", choices=SUFFIXES
-        ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"The image {path} cannot be read: {error}.") from error
+def _texts_behind_pixels(path: Path) -> bool:
+    """Return whether a PNG file says something, such as its orientation, behind its pixels."""
+    behind = False
+    with path.open("rb") as file:
+        file.seek(PNG_MARK)
+        while len(head := file.read(8)) == 8:
+            if behind and head[4:] in PNG_TEXTS:
+                return True
+            behind = behind or head[4:] == b"IDAT"
+            file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    return False
 
 
 def load_image(path: Path) -> LoadedImage:
-    """Read an image file of any common mode: RGB, grey, palette, with alpha, 1 to 16 bits.
+    """Read an image file of any common format and mode: RGB, grey, CMYK, palette, with alpha, 1 to 16 bits.
+
+    It is turned upright by its EXIF data, and its colours are converted from their profile to sRGB. Of several
+    frames or pages the first is read, with a warning.
 
     Raises:
         InputError: the file cannot be read as an image.
     """
-    with _explained(path), Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-        image.load()
-    if image.mode.startswith("I") or image.mode == "F":
-        return LoadedImage(_deep_grey(path, image), None)
+    with opened(path) as file, quiet():
+        _tell_of_frames(path, file)
+        image, alpha, _ = _decoded(path, file)
+    return LoadedImage(image if image.is_floating_point() else _unit(image), alpha)
+
+
+def load_photo(path: Path) -> tuple[Tensor, Profile | None]:
+    """Read a photo whose pixels are kept: in the colours of its own profile, where that is one of RGB.
+
+    Returns:
+        ``(3, H, W)`` or, with alpha, ``(4, H, W)``, uint8, and that profile; without one they are in sRGB.
+
+    Raises:
+        InputError: the file cannot be read as an image.
+    """
+    with opened(path) as file, quiet():
+        _tell_of_frames(path, file)
+        image, alpha, profile = _decoded(path, file, own=True)
+    pixels = to_bytes(image) if image.is_floating_point() else image
+    if alpha is not None:
+        pixels = torch.cat([pixels, (alpha[None] * 255).round().byte()])
+    return pixels, profile
+
+
+def frames_of(path: Path) -> Iterator[Tensor]:
+    """Yield the frames or pages of a picture, ``(3, H, W)`` uint8 in sRGB; those before any damage.
+
+    Raises:
+        InputError: the file cannot be read as an image.
+    """
+    with opened(path) as file:
+        for page in ImageSequence.Iterator(file):
+            with quiet():
+                image = _decoded(path, page)[0]
+            yield to_bytes(image) if image.is_floating_point() else image
+
+
+def count_frames(path: Path) -> int:
+    """Return how many frames or pages a picture has.
+
+    Raises:
+        InputError: the file cannot be read as an image.
+    """
+    with opened(path) as file:
+        return getattr(file, "n_frames", 1)
+
+
+def _tell_of_frames(path: Path, file: Image.Image) -> None:
+    count = 1 if file.format in ONE_PICTURE else getattr(file, "n_frames", 1)
+    if count > 1:
+        _warn(
+            f"{path} has {count} frames, of which the first is used. ilo-pl prepare frames "
+            "makes pictures of all of them."
+        )
+
+
+@lru_cache(maxsize=1024)
+def _warn(text: str) -> None:
+    """Warn of a file once: it is read for its size, for its pixels, and for what is drawn of it."""
+    warnings.warn(text, stacklevel=3)
+
+
+def _decoded(
+    path: Path, file: Image.Image, *, own: bool = False
+) -> tuple[Tensor, Tensor | None, Profile | None]:
+    """Return a picture's colours, its transparency in [0, 1], and, if they are its ``own``, their profile.
+
+    The colours are ``(3, H, W)``: uint8, or float in [-1, 1] where the file has more than 8 bits.
+    """
+    scale = scale_of(file) if is_deep(file) else None
+    image = ImageOps.exif_transpose(file)
+    image.load()
+    profile, problem = profile_of(image)
+    if problem:
+        _warn(f"The colour profile of {path} {problem}; its colours are taken for sRGB.")
+    if scale is not None:
+        greys = grey_levels(path, image, scale)
+        curve = grey_curve(profile)
+        if curve is not None:
+            greys = np.interp(greys, np.linspace(-1, 1, len(curve)), curve).astype(np.float32)
+        return torch.from_numpy(greys).expand(3, -1, -1).clone(), None, None
     alpha = None
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = torch.from_numpy(np.array(image.getchannel("A"))).float() / 255
-    rgb = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    return LoadedImage(rgb.float() / 127.5 - 1, alpha)
+        whole = image.convert("RGBA")
+        alpha = _tensor(whole.getchannel("A")).float() / 255
+        # A profile of greys wants greys.
+        image = image.getchannel("L") if image.mode in ("L", "LA") else whole.convert("RGB")
+    if own and profile is not None and profile.mode == "RGB":
+        return _tensor(image.convert("RGB")).permute(2, 0, 1), alpha, profile
+    return _tensor(to_srgb(image, profile)).permute(2, 0, 1), alpha, None
 
 
-def _deep_grey(path: Path, image: Image.Image) -> Tensor:
-    """Return a greyscale image of more than 8 bits as RGB in [-1, 1]."""
-    values = torch.from_numpy(np.array(image).astype(np.float32))
-    if image.mode == "F" or float(values.max()) > 65535 or float(values.min()) < 0:
-        raise InputError(
-            f"{path} holds numbers outside 0 to 65535 (mode {image.mode}).",
-            hint="Save it as an 8-bit or 16-bit image.",
-        )
-    return (values / 32767.5 - 1).expand(3, -1, -1).clone()
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image))
+
+
+def _unit(pixels: Tensor) -> Tensor:
+    """Return uint8 pixels in [-1, 1]; in place, because photos are large."""
+    return pixels.float().div_(GREY_LEVELS).sub_(1)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import struct
+import re
 import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,24 +16,19 @@ import torch
 from torch import Tensor
 
 from ilo_pl.errors import InputError
+from ilo_pl.io.archive import MOST_TEXT, read_array, read_settings, read_text
 from ilo_pl.io.find import MAX_ID
 from ilo_pl.io.folder import RunFolder
-from ilo_pl.io.images import SUFFIXES
+from ilo_pl.io.formats import SUFFIXES, UNREADABLE
 
-FORMAT = "ilo_pl.io.measurements/1"
+FORMAT = "ilo_pl.measurements/1"
 SUFFIX = ".npz"
-ORIGIN = ("id", "image_shape", "seed", "task", "operator", "noise")
-# What damaged archives raise: a flipped bit can ask for a password or for more memory than there is.
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+ONE_ARRAY = b"\x93NUMPY"
+# Twenty times what a picture of 1024 x 1024 and its masks take.
+MOST_BYTES = 1 << 28
+MOST_ARRAYS, MOST_AXES, MOST_SIDE = 64, 4, 1 << 16
+# Control characters, as in terminals' commands.
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 HINT = "A run with save_measurements=true writes such files into its folder measurements/."
 
 
@@ -104,18 +99,20 @@ def load_measurements(path: Path) -> Measurements:
     Raises:
         InputError: the file cannot be read, or is something else.
     """
-    arrays = _read(path, (*ORIGIN, "y"), more="mask")
-    y = arrays["y"]
-    if y.dtype != np.float32 or y.ndim == 0 or not np.isfinite(y).all():
+    with _opened(path) as archive:
+        image_id, origin = _id(archive), _origin(archive)
+        y = read_array(archive, "y", MOST_BYTES)
+        left = MOST_BYTES - y.nbytes
+        masks: list[np.ndarray[Any, Any]] = []
+        while f"mask{len(masks)}.npy" in archive.namelist():
+            masks.append(read_array(archive, f"mask{len(masks)}", left))
+            left -= masks[-1].nbytes
+    if y.dtype != np.float32 or y.ndim == 0 or y.size == 0 or not np.isfinite(y).all():
         raise InputError(f"The measurements in {path} are not finite float32 numbers.")
-    masks = [arrays[name] for name in arrays if name.startswith("mask")]
-    if any(mask.dtype != bool or mask.ndim != 3 for mask in masks):
+    if any(mask.dtype != bool or mask.ndim != 3 or len(mask) != 1 for mask in masks):
         raise InputError(f"The masks in {path} are not of shape (1, H, W), true and false.")
     return Measurements(
-        _id(path, arrays),
-        _origin(path, arrays),
-        torch.from_numpy(y),
-        tuple(torch.from_numpy(mask) for mask in masks),
+        image_id, origin, torch.from_numpy(y), tuple(torch.from_numpy(mask) for mask in masks)
     )
 
 
@@ -125,50 +122,56 @@ def load_origin(path: Path) -> tuple[str, Origin]:
     Raises:
         InputError: the file cannot be read, or is something else.
     """
-    arrays = _read(path, ORIGIN)
-    return _id(path, arrays), _origin(path, arrays)
+    with _opened(path) as archive:
+        return _id(archive), _origin(archive)
 
 
-def _read(path: Path, names: Sequence[str], more: str | None = None) -> dict[str, np.ndarray]:
-    """Read some arrays of a file, and those that are called ``more`` and a number from 0 on."""
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a file of measurements; whatever is wrong with it, also in the block, is an error for people."""
     foreign = InputError(f"{path} is not a file of measurements of ilo_pl ({FORMAT}).", hint=HINT)
     try:
-        with path.open("rb") as raw:
-            file = np.load(raw, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            if file.read(len(ONE_ARRAY)) == ONE_ARRAY:
                 raise foreign
-            if "format" not in file.files or str(file["format"]) != FORMAT:
-                raise foreign
-            numbered = [f"{more}{i}" for i in range(len(file.files))]
-            return {
-                name: file[name] for name in [*names, *(n for n in numbered if n in file.files)]
-            }
-    except UNREADABLE as error:
-        raise InputError(f"The measurements {path} cannot be read: {error}.", hint=HINT) from error
+            with zipfile.ZipFile(file) as archive:
+                if len(archive.namelist()) > MOST_ARRAYS or read_text(archive, "format") != FORMAT:
+                    raise foreign
+                yield archive
+    except InputError:
+        raise
     except KeyError as error:
         raise foreign from error
-
-
-def _id(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """Return the id, which names files and so must not lead anywhere else."""
-    image_id = str(arrays["id"])
-    plain = image_id == Path(image_id).name and "\\" not in image_id and "\0" not in image_id
-    if not image_id or not plain or len(image_id.encode(errors="replace")) > MAX_ID:
+    except Exception as error:  # on damaged archives zipfile and numpy raise nearly anything
+        reason = str(error) or type(error).__name__
         raise InputError(
-            f"The measurements {path} have the id {image_id[:200]!r}, which cannot name files."
+            f"The measurements {path} are damaged and cannot be read: {reason[:300]}.", hint=HINT
+        ) from error
+
+
+def _id(archive: zipfile.ZipFile) -> str:
+    """Return the id, which names files and so must not lead anywhere else."""
+    image_id = read_text(archive, "id")
+    plain = image_id == Path(image_id).name and "\\" not in image_id
+    if not plain or UNWRITABLE.search(image_id) or not 0 < len(image_id.encode()) <= MAX_ID:
+        raise InputError(
+            f"The measurements {archive.filename or ''} have the id {image_id[:200]!r}, which cannot "
+            "name files."
         )
     return image_id
 
 
-def _origin(path: Path, arrays: Mapping[str, np.ndarray]) -> Origin:
-    try:
-        operator, noise = (json.loads(str(arrays[name])) for name in ("operator", "noise"))
-        shape, seed = tuple(int(n) for n in arrays["image_shape"]), int(arrays["seed"])
-    except (ValueError, TypeError) as error:
-        raise InputError(f"The measurements {path} are damaged: {error}.") from error
-    if not isinstance(operator, dict) or not isinstance(noise, dict) or not 0 <= seed < 2**63:
-        raise InputError(f"The measurements {path} are damaged: their origin makes no sense.")
-    return Origin(shape, seed, str(arrays["task"]), operator, noise)
+def _origin(archive: zipfile.ZipFile) -> Origin:
+    shape, seed = (read_array(archive, name, MOST_TEXT) for name in ("image_shape", "seed"))
+    if shape.dtype.kind not in "iu" or shape.ndim != 1 or seed.dtype.kind not in "iu" or seed.ndim:
+        raise ValueError("image_shape and seed are no whole numbers")
+    if not 0 < shape.size <= MOST_AXES or not all(0 < n <= MOST_SIDE for n in shape.tolist()):
+        raise ValueError(f"image_shape {shape.tolist()[:MOST_AXES]} is of no image")
+    if not 0 <= int(seed) < 1 << 63:
+        raise ValueError(f"seed {seed} is not between 0 and 2^63")
+    operator, noise = (read_settings(read_text(archive, name)) for name in ("operator", "noise"))
+    task = read_text(archive, "task")
+    return Origin(tuple(shape.tolist()), int(seed), task, operator, noise)
 
 
 def find_measurements(path: Path) -> dict[str, Path]:
@@ -186,7 +189,9 @@ def find_measurements(path: Path) -> dict[str, Path]:
         raise InputError(f"{str(path)[:200]} cannot be read: {error}.") from error
     saved = [f for f in files if f.suffix.lower() == SUFFIX]
     names = {f.stem for f in saved}
-    others = [f for f in files if f.suffix.lower() in SUFFIXES and f.stem not in names]
+    others = [
+        f for f in files if f.suffix.lower() in (*SUFFIXES, *UNREADABLE) and f.stem not in names
+    ]
     if saved and others:
         raise InputError(
             f"{path} holds files of measurements, and pictures such as {others[0].name} too.",
@@ -213,6 +218,11 @@ def _by_id(files: Sequence[Path]) -> dict[str, Path]:
                 f"{seen[image_id.casefold()]} and {file} are both of the image {image_id!r}."
             )
         seen[image_id.casefold()] = found[image_id] = file
+    if first and not all(isinstance(s.get("name"), str) for s in (first.operator, first.noise)):
+        raise InputError(
+            f"The measurements {files[0]} do not say by which operator and noise they were made.",
+            hint=HINT,
+        )
     return found
 
 

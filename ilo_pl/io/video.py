@@ -1,24 +1,43 @@
-"""Videos in and out, by the ffmpeg that comes with imageio-ffmpeg."""
+"""Videos in and out, by PyAV."""
 
 from __future__ import annotations
 
-import re
-import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError, OutputError
 from ilo_pl.io.folder import atomic
-from ilo_pl.io.images import load_image, to_picture
+from ilo_pl.io.formats import SUFFIXES as PICTURES
+from ilo_pl.io.formats import check_name
+from ilo_pl.io.images import count_frames, frames_of, load_image, to_bytes, to_picture
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 RATE = 25.0
-SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif")
+GIF = ".gif"
+SUFFIXES = (
+    *(".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp"),
+    *(".wmv", ".flv", ".ogv", GIF),
+)
+# Playlists are none of these: they would have other files opened, and addresses.
+CONTAINERS = "mov,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,gif,h264,hevc"
+# Four times 8K: what a file may ask to be decoded.
+MOST_PIXELS = 1 << 27
+MOST_RATE = 1000.0
+CRF = "16"
 
 
 def find_videos(path: Path) -> dict[str, Path]:
@@ -43,8 +62,9 @@ def find_videos(path: Path) -> dict[str, Path]:
 
 
 def is_video(path: Path) -> bool:
-    """Return whether a path is named like a video."""
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    """Return whether a path is a video: named like one, and no GIF that stands still."""
+    named = path.suffix.lower() in SUFFIXES and path.is_file()
+    return named and (path.suffix.lower() != GIF or count_frames(path) > 1)
 
 
 def frame_name(video: str, number: int) -> str:
@@ -58,12 +78,11 @@ def unpacked(path: Path) -> Iterator[Path]:
 
     Raises:
         ConfigurationError: videos cannot be decoded here.
-        InputError: it is no video that ffmpeg can read.
+        InputError: it is no video that can be read.
     """
     if not is_video(path):
         yield path
         return
-    check_decoder()
     with tempfile.TemporaryDirectory() as folder:
         for number, frame in read_frames(path):
             name = frame_name(path.stem, number)
@@ -78,11 +97,10 @@ def check_decoder() -> None:
         ConfigurationError: the package of the extra ``video`` is not installed.
     """
     try:
-        import imageio_ffmpeg  # noqa: F401
+        import av  # noqa: F401  # loads all of FFmpeg
     except ImportError as error:
         raise ConfigurationError(
-            "Videos need imageio-ffmpeg, which is not installed.",
-            hint='Run pip install "ilo_pl[video]".',
+            "Videos need PyAV, which is not installed.", hint='Run pip install "ilo_pl[video]".'
         ) from error
 
 
@@ -91,8 +109,8 @@ def read_frames(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield every ``every``-th frame from ``first`` to ``last`` (inclusive), with its number from 0.
 
-    Of a damaged video the frames before the damage are read. Where a video's rate varies, ffmpeg repeats
-    frames to make it even.
+    Each frame of the file is one, whatever time it is shown for. Of a damaged video the frames before the
+    damage are read, with a warning. Animated pictures (GIF, WebP, PNG) and pages of TIFF files are frames too.
 
     Args:
         path: the video.
@@ -104,50 +122,93 @@ def read_frames(
         The frame's number and its pixels, ``(3, H, W)`` uint8.
 
     Raises:
-        InputError: the file is no video that ffmpeg can read.
+        ConfigurationError: videos cannot be decoded here.
+        InputError: the file is no video that can be read.
     """
-    import imageio_ffmpeg
-
+    check_name(path)
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
-    # imageio_ffmpeg.read_frames leaves pipes open; PPM frames say their size themselves.
-    decode = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", f"file:{path}"]
-    decode += ["-an", "-f", "image2pipe", "-vcodec", "ppm", "-pix_fmt", "rgb24", "-"]
     number = -1
-    with (
-        tempfile.TemporaryFile() as messages,
-        subprocess.Popen(decode, stdout=subprocess.PIPE, stderr=messages) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            for number, frame in enumerate(_ppm_frames(process.stdout)):
-                if last is not None and number > last:
-                    return
-                if number >= first and (number - first) % every == 0:
-                    yield number, frame
-        finally:
-            process.kill()
-        process.wait()
-        messages.seek(0)
-        lines = messages.read().decode(errors="replace").strip().splitlines()
+    try:
+        for number, frame in enumerate(_frames(path)):
+            if last is not None and number > last:
+                return
+            if number >= first and (number - first) % every == 0:
+                yield number, frame
+    except InputError as error:
+        if number < 0:
+            raise
+        warnings.warn(
+            f"{path} is damaged behind its frame {number}; those before are read. {error.what}",
+            stacklevel=2,
+        )
     if number < 0:
-        # ffmpeg begins with where in its memory the problem was.
-        reason = f": {lines[0].rpartition('] ')[2][:200]}" if lines else ""
-        raise InputError(f"{path} cannot be read as a video{reason}.")
+        raise InputError(f"{path} cannot be read as a video: it holds no frame.")
+
+
+def _frames(path: Path) -> Iterator[Tensor]:
+    if path.suffix.lower() in PICTURES:
+        yield from frames_of(path)
+        return
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for frame in _decoded(container, stream):
+            # As the command ffmpeg does it, so that frames are the same to the bit.
+            pixels = frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray()
+            upright = np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+            yield torch.from_numpy(upright).permute(2, 0, 1)
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Yield frames; at a damage also those that were under way, in other threads or out of order."""
+    import av  # loads all of FFmpeg
+
+    try:
+        for packet in container.demux(stream):
+            yield from packet.decode()
+    except av.error.FFmpegError:
+        with suppress(av.error.FFmpegError):
+            yield from stream.codec_context.decode(None)
+        raise
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    """Open a video; what FFmpeg finds wrong with it, also in the block, is an error for people."""
+    check_decoder()
+    import av
+
+    try:
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+        with av.open(str(path), options=options, metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise InputError(f"{path} cannot be read as a video: it has no pictures.")
+            codec = container.streams.video[0].codec_context
+            if codec.width * codec.height > MOST_PIXELS:
+                raise InputError(
+                    f"{path} says that its frames have {codec.width} x {codec.height} pixels, more "
+                    "than are read."
+                )
+            yield container
+    except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path} cannot be read as a video: {reason}.") from error
 
 
 def frame_rate(path: Path) -> float:
-    """Return the frames per second of a video, 25 where its file does not say.
+    """Return the frames per second of a video, their mean where it varies, 25 where its file does not say.
 
     Args:
         path: the video.
-    """
-    import imageio_ffmpeg
 
-    ask = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-i", f"file:{path}"]
-    said = subprocess.run(ask, capture_output=True, check=False).stderr.decode(errors="replace")
-    found = re.search(r"([0-9.]+) fps", said)
-    return float(found.group(1)) if found else RATE
+    Raises:
+        InputError: it cannot be read.
+    """
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        rate = float(stream.average_rate or stream.guessed_rate or RATE)
+    return rate if 0 < rate <= MOST_RATE else RATE
 
 
 def write_video(frames: Sequence[Path], path: Path, rate: float = RATE) -> None:
@@ -162,52 +223,52 @@ def write_video(frames: Sequence[Path], path: Path, rate: float = RATE) -> None:
         InputError: a picture has another size than the first.
         OutputError: it cannot be written.
     """
-    import imageio_ffmpeg
+    import av  # loads all of FFmpeg
 
-    height, width = load_image(frames[0]).rgb.shape[1:]
-    # Players want 4:2:0, which has no odd sizes: those get a row or a column more.
-    encode = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", "-f", "rawvideo"]
-    encode += ["-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate), "-i", "-"]
-    encode += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p", "-crf", "16"]
-    encode += ["-movflags", "+faststart", "-f", "mp4"]
-    with (
-        atomic(path) as part,
-        tempfile.TemporaryFile() as messages,
-        subprocess.Popen(
-            [*encode, f"file:{part}"], stdin=subprocess.PIPE, stderr=messages
-        ) as process,
-    ):
-        assert process.stdin is not None
+    pictures = _equal(frames)
+    first = next(pictures)
+    with atomic(path) as part:
         try:
-            for frame in frames:
-                rgb = load_image(frame).rgb
-                if rgb.shape[1:] != (height, width):
-                    raise InputError(
-                        f"{frame} has {rgb.shape[2]} x {rgb.shape[1]} pixels and {frames[0]} "
-                        f"{width} x {height}; frames of a video have one size."
-                    )
-                process.stdin.write(to_picture(rgb).tobytes())
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # ffmpeg says why
-        except BaseException:
-            process.kill()
-            raise
-        if process.wait():
-            messages.seek(0)
-            lines = messages.read().decode(errors="replace").strip().splitlines()
-            raise OutputError(
-                f"{path} could not be written: {lines[-1] if lines else 'ffmpeg failed'}."
+            options = {"movflags": "+faststart"}
+            with av.open(str(part), "w", format="mp4", options=options) as container:
+                stream = _h264(container, first.shape, rate)
+                _encode(container, stream, first)
+                for picture in pictures:
+                    _encode(container, stream, picture)
+                container.mux(stream.encode(None))
+        except av.error.FFmpegError as error:
+            raise OutputError(f"{path} could not be written: {error.strerror}.") from error
+
+
+def _equal(frames: Sequence[Path]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield pictures ``(H, W, 3)``, with an even height and width, as players want them."""
+    size = None
+    for path in frames:
+        rgb = to_bytes(load_image(path).rgb)
+        height, width = rgb.shape[1:]
+        size = size or (width, height)
+        if size != (width, height):
+            raise InputError(
+                f"{path} has {width} x {height} pixels and {frames[0]} {size[0]} x {size[1]}; frames "
+                "of a video have one size."
             )
+        yield np.pad(
+            rgb.permute(1, 2, 0).numpy(), ((0, height % 2), (0, width % 2), (0, 0)), "edge"
+        )
 
 
-def _ppm_frames(stream: IO[bytes]) -> Iterator[Tensor]:
-    """Yield pictures ``(3, H, W)`` uint8 of concatenated binary PPM files, to the last whole one."""
-    while stream.readline() == b"P6\n":
-        width, height = (int(length) for length in stream.readline().split())
-        stream.readline()  # 255, the largest value
-        data = bytearray(stream.read(height * width * 3))
-        if len(data) < height * width * 3:
-            return
-        pixels = torch.frombuffer(data, dtype=torch.uint8)
-        yield pixels.view(height, width, 3).permute(2, 0, 1)
+def _h264(container: OutputContainer, shape: Sequence[int], rate: float) -> VideoStream:
+    stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
+    stream.height, stream.width = shape[:2]
+    stream.pix_fmt = "yuv420p"
+    stream.options = {"crf": CRF}
+    return stream
+
+
+def _encode(
+    container: OutputContainer, stream: VideoStream, picture: npt.NDArray[np.uint8]
+) -> None:
+    import av  # loads all of FFmpeg
+
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    container.mux(stream.encode(frame.reformat(format="yuv420p", interpolation="BICUBIC")))

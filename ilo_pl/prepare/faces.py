@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
+from ilo_pl.io.colour import Profile, from_srgb
 from ilo_pl.io.find import file_for, find_images
 from ilo_pl.io.folder import RunFolder
-from ilo_pl.io.images import load_image, to_bytes
+from ilo_pl.io.images import GREY_LEVELS, load_image, load_photo, to_bytes, to_picture
 from ilo_pl.prepare.alignment import Face, align, check_square, face_square, side
 from ilo_pl.prepare.files import Record, counted, destinations, each, read_record, write_png
 from ilo_pl.prepare.keys import AlignKeys, PasteKeys
@@ -122,16 +123,13 @@ def run_paste(keys: PasteKeys, errors: Console) -> tuple[str, int]:
     restored = find_images(Path(keys.input))
     photos = {path.name: path for path in find_images(Path(keys.photos)).values()}
     masks = find_images(Path(keys.masks)) if keys.masks is not None else {}
-    faces: dict[str, dict[str, Record]] = {}
-    for name in restored:
-        record = read_record(Path(keys.aligned) / f"{name}.json")
-        faces.setdefault(record.photo, {})[name] = record
+    faces = _by_photo(restored, Path(keys.aligned))
     outputs = destinations(keys.output, [Path(photo).stem for photo in faces], folder_only=True)
 
     def job(photo: str, records: dict[str, Record]) -> None:
         if photo not in photos:
             raise InputError(f"The photo {photo} is not in {keys.photos}.")
-        result, profile = _load_photo(photos[photo])
+        result, profile = load_photo(photos[photo])
         alpha = result[3:]
         for name, record in records.items():
             if record.photo_size != (result.shape[2], result.shape[1]):
@@ -139,38 +137,39 @@ def run_paste(keys: PasteKeys, errors: Console) -> tuple[str, int]:
                     f"{photos[photo]} is {result.shape[2]} pixels wide and {result.shape[1]} high; the face "
                     f"{name!r} was cut from one of {record.photo_size[0]} x {record.photo_size[1]}."
                 )
-            picture = _load_square(restored[name])
+            picture = _load_square(restored[name], profile)
             observed = (
                 _observed(Path(str(keys.masks)), masks, name, picture.shape[2]) if masks else None
             )
             pasted = paste(result[:3], picture, record.square, keys.feather, observed)
             result = torch.cat([pasted, alpha])
-        write_png(outputs[Path(photo).stem], result, profile)
+        write_png(outputs[Path(photo).stem], result, profile.raw if profile else None)
 
     jobs = {photo: partial(job, photo, records) for photo, records in faces.items()}
     done, failed = each(jobs, errors)
     return f"Written to {keys.output}: {counted(len(done), 'photo')}", failed
 
 
-def _load_photo(path: Path) -> tuple[Tensor, bytes | None]:
-    """Return a photo ``(3, H, W)`` or, with alpha, ``(4, H, W)``, uint8, and the profile of its colours."""
-    photo = load_image(path)
-    with Image.open(path) as file:
-        # The profile of another mode does not describe RGB.
-        profile = file.info.get("icc_profile") if file.mode in ("RGB", "RGBA") else None
-    pixels = to_bytes(photo.rgb)
-    if photo.alpha is not None:
-        pixels = torch.cat([pixels, (photo.alpha[None] * 255).round().byte()])
-    return pixels, profile
+def _by_photo(names: Iterable[str], aligned: Path) -> dict[str, dict[str, Record]]:
+    """Return the records of some faces by the photo they come from."""
+    faces: dict[str, dict[str, Record]] = {}
+    for name in names:
+        record = read_record(aligned / f"{name}.json")
+        faces.setdefault(record.photo, {})[name] = record
+    return faces
 
 
-def _load_square(path: Path) -> Tensor:
+def _load_square(path: Path, profile: Profile | None) -> Tensor:
+    """Return a restored face in the colours of its photo."""
     picture = load_image(path).rgb
     if picture.shape[1] != picture.shape[2]:
         raise InputError(
             f"{path} is {picture.shape[2]} pixels wide and {picture.shape[1]} high; a restored face is square."
         )
-    return picture
+    if profile is None or profile.into is None:
+        return picture
+    own = from_srgb(to_picture(picture), profile)
+    return torch.from_numpy(np.array(own)).permute(2, 0, 1) / GREY_LEVELS - 1
 
 
 def _observed(named: Path, masks: dict[str, Path], name: str, size: int) -> Tensor:

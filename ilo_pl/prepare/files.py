@@ -14,13 +14,17 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from ilo_pl.errors import InputError, OutputError
+from ilo_pl.errors import ConfigurationError, IloError, InputError, OutputError
 from ilo_pl.io.find import find_images
 from ilo_pl.io.folder import RunFolder, atomic
+from ilo_pl.io.formats import printable
 from ilo_pl.io.images import load_image, to_picture
+from ilo_pl.prepare.alignment import check_square
 from ilo_pl.prepare.warp import Array
 
 RECORD_FORMAT = "ilo_pl.aligned/1"
+# Sixteen times what the largest generators make.
+MOST_SIZE = 1 << 14
 Result = TypeVar("Result")
 
 
@@ -70,8 +74,13 @@ def read_record(path: Path) -> Record:
         sides = np.linalg.norm(np.roll(square, -1, 0) - square, axis=1)
         if not sides.min() > 0 or not np.allclose(sides, sides[0], rtol=1e-3):
             raise ValueError("its square has sides of different lengths")
-        return Record(str(content["photo"]), (width, height), square, size)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if size > MOST_SIZE:
+            raise ValueError(f"its size {size} is above {MOST_SIZE}")
+        check_square(square, height, width)
+        photo = str(content["photo"])
+        photo.encode()  # half characters could not be printed
+        return Record(photo, (width, height), square, size)
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"The record {path} of an aligned face cannot be used: {error}.",
             hint="ilo-pl prepare align writes one beside each face that it cuts out.",
@@ -205,22 +214,25 @@ def each(
         The results by file, and how many jobs failed.
 
     Raises:
-        InputError: every one failed.
+        IloError: every one failed.
     """
     done: dict[str, Result] = {}
-    failed: dict[str, InputError] = {}
+    failed: dict[str, IloError] = {}
     for name, job in jobs.items():
         try:
             done[name] = job()
-        except InputError as error:
+        except (InputError, ConfigurationError) as error:  # a key that does not fit this file
             failed[name] = error
     if jobs and not done:
         name, problem = next(iter(failed.items()))
         if len(failed) == 1:
             raise problem
-        raise InputError(f"None of {len(failed)} files could be used; the first, {name}: {problem}")
+        raise InputError(
+            f"None of {len(failed)} files could be used; the first, {printable(name)}: {problem}"
+        )
     for name, problem in failed.items():
         errors.print(
-            f"[bold red]not done:[/] {escape(name)}: {escape(str(problem))}", highlight=False
+            f"[bold red]not done:[/] {escape(printable(name))}: {escape(str(problem))}",
+            highlight=False,
         )
     return done, len(failed)

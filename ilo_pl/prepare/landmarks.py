@@ -43,7 +43,8 @@ def load_finder() -> Finder:
     predictor = dlib.shape_predictor(str(Path(package.origin).parent / "models" / PREDICTOR))
 
     def find(photo: Tensor) -> list[Face]:
-        pixels = np.ascontiguousarray(photo.permute(1, 2, 0).numpy())
+        # dlib looks at strides, which NumPy leaves open along an axis of one pixel, but for a copy.
+        pixels = photo.permute(1, 2, 0).numpy().copy()
         longer = max(pixels.shape[:2])
         scale = min(1.0, SEARCHED / longer)
         searched = pixels
@@ -82,7 +83,7 @@ def read_landmarks(path: Path, ids: Sequence[str]) -> Mapping[str, Face]:
     """
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"The landmarks {path} cannot be read: {error}.") from error
     alone = isinstance(content, list) or (isinstance(content, dict) and "eyes" in content)
     if alone:
@@ -116,6 +117,6 @@ def _face(path: Path, content: Any) -> Face:
 def _numbers(content: Any, shape: tuple[int, ...]) -> Array | None:
     try:
         values = np.array(content, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return values if values.shape == shape and bool(np.isfinite(values).all()) else None

@@ -70,26 +70,29 @@ def paste(
     first = np.clip(np.floor(square.min(0)).astype(int), 0, [width, height])
     last = np.clip(np.ceil(square.max(0)).astype(int) + 1, 0, [width, height])
     (left, top), (right, bottom) = first.tolist(), last.tolist()
-    result = photo.clone()
     if right <= left or bottom <= top:
-        return result
+        return photo.clone()
     to_square = np.linalg.inv(np.vstack([square_to_photo(square, size), [0, 0, 1]]))[:2]
     to_square[:, 2] += to_square[:, :2] @ first
-    layers = (
-        restored
-        if observed is None
-        else torch.cat([restored, hole_weights(observed, feather)[None]])
-    )
-    warped = warp(layers, to_square, bottom - top, right - left)
-    rows, columns = torch.meshgrid(
-        torch.arange(bottom - top).double(), torch.arange(right - left).double(), indexing="ij"
-    )
-    matrix = torch.from_numpy(to_square)
-    x, y = ((r[0] * columns + r[1] * rows + r[2] + 0.5) / size for r in matrix)
-    weights = edge_weights(x, y, feather).float()
+    layers = restored
     if observed is not None:
-        weights = weights * warped[3].clamp(0, 1)
+        layers = torch.cat([restored, hole_weights(observed, feather)[None]])
+    warped = warp(layers, to_square, bottom - top, right - left)
+    weights = edge_weights(*_unit_square(to_square, warped, size), feather).float()
+    if observed is not None:
+        weights *= warped[3].clamp(0, 1)
+    result = photo.clone()
     region = photo[:, top:bottom, left:right]
     blended = torch.lerp(region.float() / 127.5 - 1, warped[:3].clamp(-1, 1), weights)
     result[:, top:bottom, left:right] = torch.where(weights > 0, to_bytes(blended), region)
     return result
+
+
+def _unit_square(to_square: Array, region: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return where the pixels of a region ``(C, H, W)`` lie in the unit square, ``(H, W)`` each."""
+    height, width = region.shape[1:]
+    rows, columns = torch.meshgrid(
+        torch.arange(height).double(), torch.arange(width).double(), indexing="ij"
+    )
+    x, y = ((r[0] * columns + r[1] * rows + r[2] + 0.5) / size for r in torch.from_numpy(to_square))
+    return x, y

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
-from safetensors import SafetensorError
+import torch
+from torch import Tensor
 
 from ilo_pl.errors import InputError
 from ilo_pl.generators import SplitGenerator
@@ -15,7 +17,7 @@ from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.generators.point import Point, differences
 from ilo_pl.io.folder import RunFolder
 
-POINT_FORMAT = "ilo_pl.generators.point/2"
+POINT_FORMAT = "ilo_pl.point/2"
 
 
 def write_latents(
@@ -63,17 +65,39 @@ def load_point(path: Path) -> tuple[Point, dict[str, str]]:
         with safetensors.safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # on damaged files safetensors and torch raise nearly anything
         raise InputError(f"{path} cannot be read as a latents file: {error}.") from error
     if metadata.get("format") != POINT_FORMAT:
         raise InputError(f"{path} is not a latents file of ilo_pl ({POINT_FORMAT}).")
     try:
         point = Point.from_named(int(metadata["split"]), tensors)
-        _ = metadata["generator"], metadata["space"], int(metadata["seed"])
-        _ = int(metadata.get("class_index", 0))
+        _ = metadata["generator"], metadata["space"]
+        if not 0 <= int(metadata["seed"]) < 1 << 63:
+            raise ValueError(f"its seed {metadata['seed'][:40]} is not between 0 and 2^63")
+        _check_values(tensors)
+        if int(metadata.get("class_index", 0)) < 0:
+            raise ValueError(f"its class {metadata['class_index'][:40]} is below 0")
     except (KeyError, ValueError) as error:
         raise InputError(f"The latents file {path} is damaged: {error}.") from error
     return point, metadata
+
+
+def _check_values(tensors: Mapping[str, Tensor]) -> None:
+    """Make sure that tensors are what :func:`write_latents` writes.
+
+    Raises:
+        ValueError: one is not float32, not of one image, or not finite.
+    """
+    for name, value in tensors.items():
+        if value.dtype != torch.float32:
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ValueError(f"{name[:80]} holds {kind}, and latents are float32")
+        if value.ndim < 2 or len(value) != 1:
+            raise ValueError(
+                f"{name[:80]} has the shape {tuple(value.shape)}, not that of one image"
+            )
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"{name[:80]} holds numbers that are not finite")
 
 
 def generator_of(
@@ -95,7 +119,7 @@ def generator_of(
     """
     own = name in (None, metadata["generator"])
     stored = metadata.get("weights") if own and weights is None else None
-    if stored and Path(stored).is_absolute() and not Path(stored).exists():
+    if stored and os.path.isabs(stored) and not os.path.exists(stored):
         raise InputError(
             f"The latents were made with the weights {stored}, which are not there.",
             hint="Give them with --weights.",

@@ -213,7 +213,7 @@ class Ledger:
 
     def checkpoint(self, unit: int) -> Path:
         """Return the path of a batch's checkpoint."""
-        return self.folder.path / "state" / "checkpoints" / f"{unit:05d}.ckpt"
+        return self.folder.inside(f"state/checkpoints/{unit:05d}.ckpt")
 
     def close(self) -> Entry:
         """Tidy up once every batch is done, write ``failures.csv``, and return all batches as one."""
@@ -244,7 +244,7 @@ class Ledger:
         try:
             if self._locks is None:
                 # Once: to close any handle of the file would give up all locks.
-                path = self.folder.path / "state" / "locks"
+                path = self.folder.inside("state/locks")
                 self._locks = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             if fcntl is None:
                 raise OSError(errno.ENOSYS, "no locks of POSIX")

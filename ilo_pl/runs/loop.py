@@ -120,7 +120,7 @@ def search(
         Stopped: a signal ended the search; the state is on the disk.
     """
     with StopSignals() as stop, quiet_lightning():
-        logger = make_logger(config.logger, ledger.folder.path / "log") if not place.rank else None
+        logger = make_logger(config.logger, ledger.folder.inside("log")) if not place.rank else None
         one = _UnitSearch(config, problem, ledger, place, callbacks, stop, logger)
         try:
             if place.launcher is not None:
@@ -166,7 +166,7 @@ class _UnitSearch:
         writer = ResultWriter(
             ledger.folder, config.generator, problem.origin, config.save_measurements
         )
-        events = EventLog(ledger.folder.path / "log" / f"events.rank{place.rank}.jsonl", place.rank)
+        events = EventLog(ledger.folder.inside(f"log/events.rank{place.rank}.jsonl"), place.rank)
         self.progress = next(c for c in callbacks if isinstance(c, StageProgress))
         self._callbacks = [self._watch, events, writer, *callbacks]
 

@@ -153,7 +153,7 @@ def _write_video(ready: Assembly, whole: Entry, console: Console) -> None:
     source = Path(config.input or "")
     rate = config.rate or (frame_rate(source) if is_video(source) else RATE)
     results = ready.folder.path / "reconstructions"
-    write_video([results / f"{i}.png" for i in whole.found], ready.folder.path / "video.mp4", rate)
+    write_video([results / f"{i}.png" for i in whole.found], ready.folder.inside("video.mp4"), rate)
 
 
 def _scores(ready: Assembly, references: Mapping[str, Path]) -> list[Scores] | list[GuidedScores]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from ilo_pl.config.compose import load_config
 from ilo_pl.io.images import LoadedImage
 from ilo_pl.prepare.files import Record
+from ilo_pl.prepare.landmarks import load_finder
 from tests.prepare.conftest import Prepare
 
 
@@ -128,13 +130,15 @@ def test_blends(prepare: Prepare, pictures: Path) -> None:
 
 
 def test_frames_by_number(prepare: Prepare, tmp_path: Path) -> None:
-    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    av = pytest.importorskip("av")
     video = tmp_path / "v.mp4"
-    writer = ffmpeg.write_frames(str(video), (64, 48), fps=10, output_params=["-crf", "10"])
-    writer.send(None)
-    for number in range(12):
-        writer.send(np.full((48, 64, 3), 20 * number, np.uint8))
-    writer.close()
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(12):
+            grey = np.full((48, 64, 3), 20 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, "rgb24")))
+        container.mux(stream.encode(None))
     out = tmp_path / "frames"
     keys = ("first=2", "last=9", "every=3")
     status, text, _ = prepare("frames", f"input={video}", f"output={out}", *keys)
@@ -196,3 +200,41 @@ def test_a_mistake_is_explained_and_leaves_nothing(
     assert status == 2
     assert says in error
     assert sorted(pictures.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fits"),
+    [
+        (["random", "fraction=0.01", "input=in"], ["good"]),
+        (["collage", "inputs=[in,in]", "boxes=[1,1,10,10]"], ["good"]),
+        (["collage", "inputs=[in,in]"], ["column", "good", "one", "row"]),
+        (["blend", "inputs=[in,in]"], ["column", "good", "one", "row"]),
+        (["mask", "input=in", "size=8"], ["column", "good", "one", "row"]),
+        (["align", "input=in", "landmarks=faces.json", "size=16"], ["good"]),
+    ],
+)
+def test_tiny_pictures_hold_up_no_other(
+    prepare: Prepare,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    fits: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    sizes = {"one": (1, 1), "row": (40, 1), "column": (1, 40), "good": (64, 64)}
+    for name, size in sizes.items():
+        Image.new("RGB", size, (250, 250, 250)).save(f"in/{name}.png")
+    face = {"eyes": [20, 20, 40, 20], "mouth": [30, 45]}
+    Path("faces.json").write_text(json.dumps(dict.fromkeys(sizes, face)))
+    status, _, error = prepare(*arguments, "output=out")
+    assert sorted(p.stem for p in Path("out").glob("*.png")) == fits
+    assert error.count("not done") == len(sizes) - len(fits)
+    assert status == (3 if len(fits) < len(sizes) else 0)
+
+
+def test_dlib_looks_at_pictures_of_one_pixel() -> None:
+    pytest.importorskip("dlib")
+    find = load_finder()
+    for size in ((1, 1), (1, 40), (40, 1), (2, 2)):
+        assert find(torch.zeros(3, *size, dtype=torch.uint8)) == []

@@ -1,0 +1,82 @@
+"""Greyscale pictures of more than 8 bits: which number is white."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ilo_pl.errors import InputError
+
+BITS, PHOTOMETRIC, MOST, SAMPLE_FORMAT = 258, 262, 281, 339  # tags of TIFF 6.0
+UNSIGNED = 1
+WHITE_IS_ZERO = 0
+WHITE_16 = 65535
+# 16-bit files of 12-bit cameras end here; anything as dark would be seen as black.
+DARK = 4096
+HINT = "Save it with 8 bits, or with 16 bits from black = 0 to white = 65535."
+
+
+class Scale(NamedTuple):
+    """How the numbers of a picture are meant.
+
+    Args:
+        white: the number that is white; ``None`` where the file does not tell.
+        inverted: whether that number is black and 0 is white.
+    """
+
+    white: float | None
+    inverted: bool = False
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether a picture's greys are numbers of more than 8 bits."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def scale_of(file: Image.Image) -> Scale:
+    """Return the scale of a picture from its header.
+
+    Pillow brings all formats but TIFF to 16 bits itself.
+    """
+    tags: Any = getattr(file, "tag_v2", None)
+    if tags is None:
+        return Scale(1.0 if file.mode == "F" else WHITE_16)
+    inverted = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    if file.mode == "F":
+        return Scale(1.0, inverted)
+    declared = tags.get(MOST, 0)
+    most = int(declared[0] if isinstance(declared, tuple) else declared)
+    bits = int(tags[BITS][0])
+    # Some programs write the largest number of the picture itself here, which is no scale.
+    if 0 < most < 1 << bits and most & (most + 1) == 0:
+        return Scale(most, inverted)
+    unsigned = tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED
+    return Scale((1 << bits) - 1 if unsigned and bits <= 16 else None, inverted)
+
+
+def grey_levels(path: Path, image: Image.Image, scale: Scale) -> npt.NDArray[np.float32]:
+    """Return a picture's greys ``(H, W)`` in [-1, 1].
+
+    Raises:
+        InputError: the file does not tell which number is white, there are numbers beyond it, or all are so
+            small that they must be meant otherwise.
+    """
+    values = np.array(image).astype(np.float32)
+    least, most = float(values.min()), float(values.max())
+    kind = "floating-point numbers" if image.mode == "F" else "whole numbers"
+    holds = f"{path} holds {kind} from {least:g} to {most:g}"
+    if scale.white is None:
+        raise InputError(f"{holds}, and does not tell which of them is white. {HINT}")
+    if not 0 <= least <= most <= scale.white:  # also where there is a NaN
+        raise InputError(f"{holds}; those from 0 to {scale.white:g} are read. {HINT}")
+    if scale.white == WHITE_16 and 0 < most < DARK:
+        raise InputError(
+            f"{holds} of 65535, so that it would be nearly black. If it is of 12 bits, multiply its "
+            "numbers by 16; if it is as dark, save it with 8 bits."
+        )
+    greys = values / np.float32(scale.white / 2) - 1
+    return -greys if scale.inverted else greys
