@@ -92,7 +92,7 @@ class Checkpointing(Checkpoint):
         assert isinstance(pl_module, ILOInversion)
         interrupted = isinstance(exception, (Stopped, KeyboardInterrupt))
         # There is nothing to go on with behind the last step; what has not begun has nothing to lose.
-        going = self.begun and pl_module.unit < pl_module.count
+        going = self.begun and pl_module.unit < pl_module.count and self._path.parent.is_dir()
         if going and not interrupted and trainer.global_step and not pl_module.updating:
             self._save(trainer)
 

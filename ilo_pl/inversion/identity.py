@@ -51,7 +51,7 @@ def fingerprint(batch: Batch, task: InverseTask) -> dict[str, str]:
     return found
 
 
-def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+def differing(before: Mapping[str, object], now: Mapping[str, str]) -> list[str]:
     """Return the keys in which two fingerprints differ; what only one of them has does not count.
 
     Args:
@@ -61,9 +61,11 @@ def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return [key for key in before if key in now and not _same(before[key], now[key])]
 
 
-def _same(before: str, now: str) -> bool:
+def _same(before: object, now: str) -> bool:
     if before == now:
         return True
+    if not isinstance(before, str):
+        return False  # the file is damaged
     one, other = before.split(" | "), now.split(" | ")
     return len(one) == len(other) and all(map(_close, one, other))
 
@@ -72,11 +74,11 @@ def _close(before: str, now: str) -> bool:
     """Compare two parts: sketches to their tolerance, anything else to the letter."""
     if before == now:
         return True
-    (name, *one), (same, *other) = before.split(), now.split()
-    if name != same or not name.startswith("sketch:") or len(one) != len(other) != 0:
+    one, other = before.split(), now.split()
+    if not before.startswith("sketch:") or one[0] != other[0] or len(one) != len(other):
         return False
     try:
-        a, b = [float(value) for value in one], [float(value) for value in other]
+        a, b = [float(value) for value in one[1:]], [float(value) for value in other[1:]]
     except ValueError:
         return False
     limit = TOLERANCE * max(a[0], b[0])

@@ -92,8 +92,10 @@ def content(
             found[key] = stamp(path, known if isinstance(known, Stamp) else None)
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    entry = registry().get(config.generator.weights or config.generator.name)
-    if entry is not None and "generator.weights" not in found:
+    generator = config.generator
+    # Those in the package are registered by the generator's name.
+    entry = registry().get(generator.weights or generator.name.replace("_", "-"))
+    if entry is not None and entry.sha256 and "generator.weights" not in found:
         found["generator.weights"] = entry.sha256
     return found
 

@@ -217,6 +217,8 @@ class Ledger:
         if whole.failures:
             rows = [{"id": i, "reason": reason} for i, reason in whole.failures.items()]
             write_table(self.folder, FAILURES, rows)
+        else:  # of a start before this one
+            (self.folder.path / FAILURES).unlink(missing_ok=True)
         for orphan in self.folder.path.rglob(".*.part"):
             orphan.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoint(0).parent, ignore_errors=True)

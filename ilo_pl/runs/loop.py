@@ -187,7 +187,7 @@ class _UnitSearch:
             try:
                 self._fit_from(path, unit, indices, checkpointing)
             except UNFIT as error:
-                if checkpointing.begun or isinstance(error, torch.OutOfMemoryError):
+                if checkpointing.begun or isinstance(error, torch.cuda.OutOfMemoryError):
                     raise
                 what = str(error).splitlines()[0] if str(error) else type(error).__name__
                 skip(path, f"The checkpoint {path} does not fit: {what.rstrip('.')}.")

@@ -61,7 +61,9 @@ def run(
 def _run(
     ready: Assembly, console: Console, label: str, callbacks: Sequence[pl.Callback]
 ) -> list[Scores] | list[GuidedScores]:
-    if ready.bad and ready.place.rank == 0:
+    # One process draws for all.
+    console.quiet |= ready.place.rank > 0
+    if ready.bad:
         first = next(iter(ready.bad.values()))
         console.print(
             escape(f"{len(ready.bad)} of {len(ready.source.ids)} images cannot be used: {first}")
