@@ -10,7 +10,7 @@ Names are imported when they are first used, so ``import ilo_pl`` itself costs n
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ _HOME = {
     "render": "generators.point",
 }
 
-__version__ = metadata.version("ilo_pl")
 __all__ = [
     "ForwardOperator",
     "ILOInversion",
@@ -87,6 +86,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # To look it up imports a mail parser, and Ctrl-C has no handler yet: see ilo_pl.__main__.
+        from importlib import metadata
+
+        return metadata.version("ilo_pl")
     if name not in _HOME:
         raise AttributeError(f"module 'ilo_pl' has no attribute {name!r}")
     return getattr(import_module(f"ilo_pl.{_HOME[name]}"), name)

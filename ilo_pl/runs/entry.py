@@ -51,7 +51,7 @@ class Entry:
         if self.files:
             paths = ((folder.path / name, known) for name, known in self.files.items())
             return next((path for path, known in paths if not is_whole(path, known)), None)
-        # A folder of before 0.3 does not say; what can be read is believed.
+        # A folder of an older version does not say; what can be read is believed.
         results = [folder.path / "reconstructions" / f"{i}.png" for i in self.found]
         latents = [folder.path / "latents" / f"{i}.safetensors" for i in self.found]
         return next(filter(_unreadable, [*results, *latents]), None)

@@ -25,7 +25,7 @@ class RunRecord(BaseModel):
     Args:
         config: the configuration.
         ids: ids of all images, in order.
-        content: what the files hold; nothing in folders of before 0.3.
+        content: what the files hold; nothing in folders of an older version.
     """
 
     config: dict[str, Any]
