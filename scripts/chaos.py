@@ -234,7 +234,7 @@ def at_last_step() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         original(*arguments)
 
-    ResultWriter.on_result = told  # type: ignore[method-assign]
+    ResultWriter.on_result = told  # type: ignore[assignment, method-assign]
 
 
 def last_steps(job: Job, output: Path, whole: Path) -> None:

@@ -59,11 +59,9 @@ def denoise(
         save_measurements: whether to save them as numbers too.
         told: is given a line about each image when it is begun.
 
-    Returns:
-        Why images could not be used, by id.
+    Returns why images could not be used, by id.
     """
-    seconds: dict[str, float] = {}
-    failures: dict[str, str] = {}
+    seconds, failures = dict[str, float](), dict[str, str]()
     for index, image_id in enumerate(source.ids):
         told(f"{image_id} ({index + 1}/{len(source.ids)})")
         try:

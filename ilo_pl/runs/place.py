@@ -87,9 +87,10 @@ def make_place(config: RunConfig, launch: bool) -> Place:
     with quiet_lightning():
         make_logger(config.logger, Path(config.output) / "log")
         make_trainer(config.trainer, [])
-    environment = _environment()
-    if not several and not isinstance(environment, TorchElasticEnvironment):
+    # A job of SLURM's may well run the command once; who calls torchrun wants its processes.
+    if not several and not TorchElasticEnvironment.detect():
         return Place()
+    environment = _environment()
     place = _place(environment, devices, nodes)
     _check_devices(config.trainer, devices)
     rank_zero_only.rank = place.rank  # type: ignore[attr-defined]
@@ -100,7 +101,10 @@ def _environment() -> ClusterEnvironment:
     """Return what says which process this is."""
     for kind in (TorchElasticEnvironment, SLURMEnvironment):
         if kind.detect():
-            return kind()
+            try:
+                return kind()
+            except RuntimeError as error:
+                raise ConfigurationError(f"The processes of this job: {error}") from None
     return LightningEnvironment()
 
 

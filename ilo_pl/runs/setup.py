@@ -91,18 +91,8 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
     follower = _task(config, generator, source, later, start) if later else None
     if begins:
         folder.check(bytes_needed=len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL)
-    return Assembly(
-        config,
-        place,
-        folder,
-        belongings(config, files),
-        references,
-        source,
-        origin,
-        bad,
-        task,
-        follower,
-    )
+    needed = belongings(config, files)
+    return Assembly(config, place, folder, needed, references, source, origin, bad, task, follower)
 
 
 def _with_batch_size(
