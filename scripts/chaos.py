@@ -4,9 +4,10 @@
     python scripts/chaos.py FOLDER --real [--kills 3] [--seed 0]
 
 Twelve images of the tiny generator are inverted by two processes with a checkpoint at every few steps. At
-random instants one process or all get SIGKILL and are started again, once as a single process. In the end
-every image must be there once, its variables equal to the bit to those of a run that nobody killed, and no
-temporary file may be left. Then: kills within the writing of a checkpoint, a full disk, and checkpoints
+random instants one process or all get SIGKILL, SIGTERM or SIGINT and are started again, once as a single
+process. In the end every image must be there once, its variables equal to the bit to those of a run that nobody killed, and no
+temporary file may be left. Then: signals while the first process waits for another one, at the last step of a
+batch, and to the command itself while it imports; kills within the writing of a checkpoint, a full disk, and checkpoints
 that are cut short or have flipped bits. Processes are forked, so that starting one takes no seconds.
 With ``--real`` two faces of the 1024 x 1024 generator stand for the twelve images, and only kills are tried.
 """
@@ -23,6 +24,7 @@ import csv
 import errno
 import random
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -30,6 +32,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -37,13 +40,17 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from ilo_pl import MobileStyleGAN, SplitGenerator, TinyGenerator
-from ilo_pl.callbacks.checkpoint_io import last_good
+from ilo_pl.callbacks.checkpoint_io import good
 from ilo_pl.config.compose import load_config
-from ilo_pl.errors import IloError
+from ilo_pl.errors import IloError, Stopped
 from ilo_pl.io.images import to_bytes
 from ilo_pl.runs.run import run
+from ilo_pl.runs.writer import ResultWriter
 
 Sabotage = Callable[[], None]
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+# Of a process that had a KeyboardInterrupt before or after its search.
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -129,9 +136,13 @@ def start(job: Job, output: Path, rank: int, world: int, sabotage: Sabotage | No
         ]  # fmt: skip
         run(load_config(keys), Console(quiet=True), launch=True)
         status = 0
+    except Stopped as stop:
+        status = 128 + stop.signum
     except IloError as error:
         print(f"  process {rank}: {error}", file=sys.stderr)
         status = 2
+    except KeyboardInterrupt:
+        status = INTERRUPTED
     except BaseException:
         traceback.print_exc()
     finally:
@@ -159,9 +170,12 @@ def storm(job: Job, output: Path, kills: int, draw: random.Random) -> int:
         had += 1
         change = had == kills // 2
         victims = list(alive) if change or draw.random() < 0.5 else [draw.choice(list(alive))]
+        signum = draw.choice(SIGNALS)
         for rank in victims:
-            os.kill(alive[rank], signal.SIGKILL)
-        assert all(s in (0, -signal.SIGKILL) for s in wait([alive.pop(r) for r in victims]))
+            os.kill(alive[rank], signum)
+        # Before its handlers are set a process ends by the signal itself, as one that only imports does.
+        ended_well = (0, -signum, 128 + signum, INTERRUPTED)
+        assert all(s in ended_well for s in wait([alive.pop(r) for r in victims]))
         if change or had == kills // 2 + 1:
             # Once with one process, and back to two at the kill that follows.
             for process in alive.values():
@@ -193,6 +207,65 @@ def check(job: Job, output: Path, whole: Path) -> float:
         assert ours.keys() == theirs.keys()
         worst = max(worst, *(float((ours[k] - theirs[k]).abs().max()) for k in ours))
     return worst
+
+
+def waiting(job: Job, output: Path, whole: Path) -> None:
+    """Stop the first process while it waits for a second one that does not go on."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        first = start(job, output, 0, 2)
+        second = start(job, output, 1, 2)
+        while not list((output / "state").glob("checkpoints/*.ckpt")):
+            time.sleep(0.05)
+        os.kill(second, signal.SIGSTOP)
+        time.sleep(2 * job.pause)
+        os.kill(first, signum)
+        assert wait([first]) in ([128 + signum], [INTERRUPTED])
+        os.kill(second, signal.SIGKILL)
+        wait([second])
+    assert wait([start(job, output, 0, 1)]) == [0]
+    assert check(job, output, whole) <= 1e-5
+
+
+def at_last_step() -> None:
+    """Let every search of a batch get a SIGTERM when its results are written."""
+    original = ResultWriter.on_result
+
+    def told(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        original(*arguments)
+
+    ResultWriter.on_result = told  # type: ignore[assignment, method-assign]
+
+
+def last_steps(job: Job, output: Path, whole: Path) -> None:
+    """Stop a run at the last step of each of its batches; none may be searched twice or lose its row."""
+    batches = job.count // 2
+    for done in range(1, batches):
+        assert wait([start(job, output, 0, 1, at_last_step)]) == [128 + signal.SIGTERM]
+        assert len(list((output / "state" / "units").iterdir())) == done
+    assert wait([start(job, output, 0, 1)]) == [0]
+    assert check(job, output, whole) <= 1e-5
+
+
+def importing(job: Job, output: Path, draw: random.Random, times: int = 8) -> None:
+    """Interrupt the command itself in its first seconds: no traceback, and nothing left behind."""
+    command = [
+        sys.executable,
+        "-m",
+        "ilo_pl",
+        "invert",
+        f"input={job.images}",
+        f"output={output}",
+        "resume=true",
+    ]
+    for _ in range(times):
+        process = subprocess.Popen([*command, *job.keys], stderr=subprocess.PIPE, text=True)
+        # Python itself needs a moment before the first line of ours.
+        time.sleep(draw.uniform(0.5, 4))
+        process.send_signal(signal.SIGINT)
+        told = process.communicate()[1]
+        assert "Traceback" not in told, told
+        assert process.returncode in (-signal.SIGINT, INTERRUPTED), (process.returncode, told)
 
 
 def kill_at(function: str, call: int) -> Sabotage:
@@ -248,7 +321,7 @@ def damage(job: Job, output: Path, whole: Path, draw: random.Random) -> None:
         path.write_bytes(bad)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            assert last_good(path) == previous
+            assert next(good(path)) == previous
         assert not path.exists() and "skipped" in str(told[0].message)
     path.write_bytes(cut[0])
     assert wait([start(job, output, 0, 1)]) == [0]
@@ -280,6 +353,12 @@ def main() -> None:
     assert worst == 0.0
     if chosen.short or chosen.real:
         return
+    waiting(job, chosen.folder / "waiting", whole)
+    print("stopped while waiting for another process: heard at once, nothing lost")
+    last_steps(job, chosen.folder / "last", whole)
+    print("stopped at the last step of every batch: nothing searched twice")
+    importing(job, chosen.folder / "importing", draw)
+    print("interrupted while importing: no traceback")
     writing(job, chosen.folder / "writing", whole)
     print("killed within checkpoints, and a full disk: nothing lost")
     damage(job, chosen.folder / "damage", whole, draw)

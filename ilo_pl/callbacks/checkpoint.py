@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from ilo_pl.callbacks.signals import StopSignals
 from ilo_pl.errors import OutputError, Stopped
+from ilo_pl.inversion.module import ILOInversion
+from ilo_pl.inversion.restored import check_restored
 
 
 class Checkpointing(Checkpoint):
@@ -25,10 +26,13 @@ class Checkpointing(Checkpoint):
         path: its file.
         steps: gradient steps between two of them.
         minutes: minutes between two of them.
-        stop: signals that end the fit at the end of a step, with a checkpoint.
-        parent: id of the process whose end ends this one; ``None``: no such process.
+        stop: what ends the fit at the end of a step, with a checkpoint.
+
+    Attributes:
+        begun: whether the fit has come as far as its first step.
 
     Raises:
+        InputError: from within the fit, when it goes on from a checkpoint that makes no sense.
         Stopped: from within the fit, after a signal.
     """
 
@@ -39,14 +43,27 @@ class Checkpointing(Checkpoint):
         steps: int | None = None,
         minutes: float | None = None,
         stop: StopSignals | None = None,
-        parent: int | None = None,
     ) -> None:
         self._path = path
         self._steps = steps
         self._seconds = None if minutes is None else 60 * minutes
         self._stop = stop
-        self._parent = parent
         self._saved_at = time.monotonic()
+        self.begun = False
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make the folder; take the signals back from Lightning, which would raise at a place of its own."""
+        with suppress(OSError):  # it is reported when there is something to write
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._stop is not None:
+            self._stop.listen()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at what was restored; a switch that was due has been done before this."""
+        assert isinstance(pl_module, ILOInversion)
+        if pl_module.step:
+            check_restored(trainer, pl_module.task.schedule, pl_module.step)
+        self.begun = True
 
     def on_train_batch_end(
         self,
@@ -57,7 +74,7 @@ class Checkpointing(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save when it is time to."""
-        signum = self._signal()
+        signum = self._stop.received if self._stop else None
         by_steps = self._steps is not None and (batch_idx + 1) % self._steps == 0
         by_time = self._seconds is not None and time.monotonic() - self._saved_at >= self._seconds
         # After the last step the results are about to be written: no checkpoint could save more.
@@ -72,17 +89,18 @@ class Checkpointing(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Save what an exception would lose, unless it came from within the update of the variables."""
+        assert isinstance(pl_module, ILOInversion)
         interrupted = isinstance(exception, (Stopped, KeyboardInterrupt))
-        if not interrupted and trainer.global_step and not getattr(pl_module, "updating", False):
+        # There is nothing to go on with behind the last step; what has not begun has nothing to lose.
+        going = self.begun and pl_module.unit < pl_module.count and self._path.parent.is_dir()
+        if going and not interrupted and trainer.global_step and not pl_module.updating:
             self._save(trainer)
-
-    def _signal(self) -> int | None:
-        if self._parent is not None and os.getppid() != self._parent:
-            return signal.SIGTERM
-        return self._stop.received if self._stop else None
 
     def _save(self, trainer: pl.Trainer) -> None:
         try:
+            # A run folder that was removed is not to come back by this.
+            if not self._path.parent.is_dir():
+                raise OutputError(f"{self._path.parent} is no folder any more.")
             trainer.save_checkpoint(self._path)
         except OutputError as error:
             warnings.warn(f"No checkpoint: {error.what}", stacklevel=2)

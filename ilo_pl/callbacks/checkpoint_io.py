@@ -1,11 +1,18 @@
-"""Checkpoints that are whole or not there, and signals that wait for the end of a step."""
+"""Checkpoints that are whole or not there: files that any Lightning reads, with their digests beside them.
+
+x.ckpt              what torch.save makes of Lightning's checkpoint
+x.ckpt.previous     the one before
+x.ckpt.blake2b      the digests of both, newest first, a line each
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +22,17 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from ilo_pl.errors import InputError
 from ilo_pl.io.folder import atomic
 
+# Of files written before the digest was put beside them; they are still read.
 MAGIC = b"ilo_pl.ckpt/1\n"
 DIGEST_BYTES = 32
+_log = logging.getLogger(__name__)
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Checkpoints with a checksum, written under a temporary name; the one before is kept beside.
+    """Checkpoints with a digest, written under a temporary name; the one before is kept beside.
 
-    A plugin for ``pl.Trainer(plugins=[SafeCheckpointIO()])``. Files that Lightning wrote without it can
-    be read, too; no code in a file is run.
+    A plugin for ``pl.Trainer(plugins=[SafeCheckpointIO()])``. What it writes any Trainer reads, and it reads
+    what Lightning wrote without it; no code in a file is run.
     """
 
     def save_checkpoint(
@@ -39,14 +48,17 @@ class SafeCheckpointIO(TorchCheckpointIO):
         data = buffer.getbuffer()
         path = Path(path)
         with atomic(path) as temporary:
-            with temporary.open("wb") as file:
-                file.write(MAGIC)
-                file.write(_digest(data))
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(temporary, data)
+            # First the digests, of all files that there can be if the next steps are cut off.
+            before = _known(path)
+            if before is None:
+                before = [_digest(path.read_bytes())] if path.exists() else []
+            known = [_digest(data), *before][:3]
+            with atomic(_beside(path)) as digests:
+                _write(digests, "".join(f"{digest}\n" for digest in known).encode())
             if path.exists():
                 os.replace(path, _previous(path))
+        _log.debug("checkpoint %s: %d bytes", path, len(data))
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -54,19 +66,26 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """Read a checkpoint onto the CPU.
 
         Raises:
-            InputError: it is damaged or cannot be read.
+            InputError: it is damaged, cannot be read, or is not one of Lightning's.
         """
         data = _verified(Path(path))
         try:
             loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for files that are none
             raise InputError(f"The checkpoint {path} is damaged: {error}.") from error
-        assert isinstance(loaded, dict)
+        if not isinstance(loaded, dict) or not isinstance(loaded.get("state_dict"), dict):
+            raise InputError(f"{path} is not a checkpoint of Lightning.")
         return loaded
 
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint, the one before it and their digests."""
+        super().remove_checkpoint(path)
+        for file in (_previous(Path(path)), _beside(Path(path))):
+            file.unlink(missing_ok=True)
 
-def last_good(path: Path) -> Path | None:
-    """Return a checkpoint's path, or the one before it where it is damaged, or ``None``.
+
+def good(path: Path) -> Iterator[Path]:
+    """Yield a checkpoint's path and then that of the one before it, where they are there and whole.
 
     Damaged files are reported by a warning and removed, so that they never take a good one's place.
     """
@@ -76,19 +95,44 @@ def last_good(path: Path) -> Path | None:
         try:
             SafeCheckpointIO().load_checkpoint(candidate)
         except InputError as error:
-            warnings.warn(f"{error.what} It is skipped.", stacklevel=2)
-            candidate.unlink()
+            skip(candidate, error.what)
         else:
-            return candidate
-    return None
+            yield candidate
+
+
+def skip(path: Path, why: str) -> None:
+    """Remove a checkpoint that cannot be gone on from, and say so in a warning."""
+    warnings.warn(f"{why} It is skipped.", stacklevel=3)
+    path.unlink(missing_ok=True)
 
 
 def _previous(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 
 
-def _digest(data: Any) -> bytes:
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name.removesuffix('.previous')}.blake2b")
+
+
+def _digest(data: Any) -> str:
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def _write(path: Path, data: Any) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _known(path: Path) -> list[str] | None:
+    """Return the digests beside a checkpoint, newest first, ``None`` where there are none."""
+    try:
+        return _beside(path).read_text("ascii").split()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return []
 
 
 def _verified(path: Path) -> bytes:
@@ -96,12 +140,12 @@ def _verified(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"The checkpoint {path} cannot be read: {error}.") from error
-    if not data.startswith(MAGIC):
-        return data
-    digest, data = (
-        data[len(MAGIC) : len(MAGIC) + DIGEST_BYTES],
-        data[len(MAGIC) + DIGEST_BYTES :],
-    )
-    if _digest(data) != digest:
+    if data.startswith(MAGIC):
+        start = len(MAGIC) + DIGEST_BYTES
+        digest, data = data[len(MAGIC) : start].hex(), data[start:]
+        known: list[str] | None = [digest]
+    else:
+        known = _known(path)
+    if known is not None and _digest(data) not in known:
         raise InputError(f"The checkpoint {path} is damaged: its checksum differs.")
     return data

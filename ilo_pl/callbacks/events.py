@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from ilo_pl.callbacks.stopwatch import now
+from ilo_pl.errors import OutputError
 from ilo_pl.inversion.hooks import ResultCallback
 from ilo_pl.inversion.module import ILOInversion
 from ilo_pl.inversion.reconstruction import Reconstruction, StageRecord
@@ -40,6 +41,9 @@ class EventLog(ResultCallback):
     Args:
         path: the file, this process's own.
         rank: number of the process.
+
+    Raises:
+        OutputError: from within the fit, when it cannot be written.
     """
 
     def __init__(self, path: Path, rank: int = 0) -> None:
@@ -48,10 +52,13 @@ class EventLog(ResultCallback):
         self._since = 0.0
         self._step = 0
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Start the clock: a first stage without steps ends before training starts."""
+        self._since, self._step = now(pl_module.device), trainer.global_step
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        assert isinstance(pl_module, ILOInversion)
-        self._since, self._step = now(pl_module.device), pl_module.step
+        """Start the clock again, from where a checkpoint has led."""
+        self._since, self._step = now(pl_module.device), trainer.global_step
 
     def on_stage(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, record: StageRecord
@@ -59,8 +66,8 @@ class EventLog(ResultCallback):
         """Write a line for each image of the batch."""
         assert isinstance(pl_module, ILOInversion)
         clock = now(pl_module.device)
-        seconds, steps = clock - self._since, max(pl_module.step - self._step, 0)
-        self._since, self._step = clock, pl_module.step
+        seconds, steps = clock - self._since, trainer.global_step - self._step
+        self._since, self._step = clock, trainer.global_step
         ids = pl_module.walk.batch.ids
         common = {
             "time": round(time.time(), 3),
@@ -91,11 +98,14 @@ class EventLog(ResultCallback):
         """Leave the result to others."""
 
     def _append(self, text: str) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
-            if file.tell() and not self._whole():
-                file.write(b"\n")  # the line before was cut short by a kill
-            file.write(text.encode())
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                if file.tell() and not self._whole():
+                    file.write(b"\n")  # the line before was cut short by a kill
+                file.write(text.encode())
+        except OSError as error:
+            raise OutputError(f"The log {self._path} cannot be written: {error}.") from error
 
     def _whole(self) -> bool:
         with self._path.open("rb") as file:

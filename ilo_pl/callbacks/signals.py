@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
+
+from ilo_pl.errors import Stopped
 
 # Windows knows no SIGUSR1.
 SIGNALS = tuple(s for s in signal.Signals if s.name in ("SIGINT", "SIGTERM", "SIGUSR1"))
@@ -16,18 +19,37 @@ class StopSignals:
 
     A second SIGINT interrupts at once.
 
-    Attributes:
-        received: the signal, or ``None``.
+    Args:
+        orphaned: returns whether the process that this one belongs to is gone; that counts as a SIGTERM.
     """
 
-    def __init__(self) -> None:
-        self.received: int | None = None
+    def __init__(self, orphaned: Callable[[], bool] = lambda: False) -> None:
+        self._received: int | None = None
+        self._orphaned = orphaned
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> StopSignals:
+    @property
+    def received(self) -> int | None:
+        """The signal, or ``None``."""
+        if self._received is None and self._orphaned():
+            self._received = signal.SIGTERM
+        return self._received
+
+    def raise_if_received(self) -> None:
+        """Raise :class:`Stopped` if there was a signal."""
+        if self.received is not None:
+            raise Stopped(self.received)
+
+    def listen(self) -> None:
+        """Set the handlers, also where somebody else has set theirs in the meantime."""
         # Only the main thread may set handlers.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            for number in SIGNALS:
+                signal.signal(number, self._note)
+
+    def __enter__(self) -> StopSignals:
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self.listen()
         return self
 
     def __exit__(
@@ -36,10 +58,12 @@ class StopSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                if handler is not None:  # it was set outside of Python
+                    signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == number:
+        if number == signal.SIGINT and self._received == number:
             raise KeyboardInterrupt
-        self.received = number
+        self._received = number

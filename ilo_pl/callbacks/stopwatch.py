@@ -41,7 +41,7 @@ class Stopwatch(ResultCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count on from a checkpoint."""
-        self._before = state_dict["spent"]
+        self._before = float(state_dict["spent"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start, or go on."""

@@ -7,73 +7,33 @@ no parameter is broadcast and no gradient averaged, and so nothing can wait for 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.strategies import ParallelStrategy, StrategyRegistry
-from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from ilo_pl.errors import TrainerError
+from ilo_pl.inversion.processes import Processes
 
 T = TypeVar("T")
-# Tells a process who started it.
-PARENT = "ILO_PL_PARENT"
-
-
-class ILOLauncher(_SubprocessScriptLauncher):
-    """Starts the same command once for each further device, as Lightning's DDP does.
-
-    A process that ends does not take the others with it.
-    """
-
-    def start(self) -> None:
-        """Start the other processes of this machine."""
-        self.cluster_environment.validate_settings(
-            num_devices=self.num_processes, num_nodes=self.num_nodes
-        )
-        os.environ[PARENT] = str(os.getpid())
-        _set_num_threads_if_needed(num_processes=self.num_processes)
-        self._call_children_scripts()
-
-    def wait(self) -> list[int]:
-        """Wait for them and return their exit statuses."""
-        return [process.wait() for process in self.procs]
-
-    def launch(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Start the other processes, run a function here, and wait for all.
-
-        Raises:
-            TrainerError: one of them failed, so that the results of its images are missing.
-        """
-        kwargs.pop("trainer", None)
-        self.start()
-        result = function(*args, **kwargs)
-        failed = {i + 1: status for i, status in enumerate(self.wait()) if status}
-        if failed:
-            raise TrainerError(
-                f"Processes ended with errors (rank: status): {failed}; their images are unfinished."
-            )
-        return result
 
 
 class ILOStrategy(ParallelStrategy):
     """Processes side by side, ``strategy="ilo"``: each inverts its share of the units.
 
+    A path that all processes are given, such as ModelCheckpoint's, stands for a file of each, with
+    ``.rank1`` and so on appended in all but the first.
+
     Args:
-        own_checkpoints: whether a path that all processes are given, such as ModelCheckpoint's, stands
-            for a file of each, with ``.rank1`` and so on appended in all but the first.
         options: those of Lightning's ``ParallelStrategy``.
     """
 
     strategy_name = "ilo"
 
-    def __init__(self, *, own_checkpoints: bool = True, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.num_nodes = 1
-        self._own_checkpoints = own_checkpoints
+        self._processes: Processes | None = None
 
     @property
     def root_device(self) -> torch.device:
@@ -95,11 +55,13 @@ class ILOStrategy(ParallelStrategy):
         self.cluster_environment.set_world_size(self.num_nodes * self.num_processes)
         rank_zero_only.rank = self.global_rank  # type: ignore[attr-defined]
 
-    def _configure_launcher(self) -> None:
-        environment = self.cluster_environment
-        assert environment is not None
-        if not environment.creates_processes_externally:
-            self._launcher = ILOLauncher(environment, self.num_processes, self.num_nodes)
+    @property
+    def launcher(self) -> Processes | None:  # type: ignore[override]  # it has what Lightning asks for
+        """What starts the other processes; ``None`` where torchrun, SLURM or the user has started them."""
+        assert self.cluster_environment is not None
+        if self._processes is None and not self.cluster_environment.creates_processes_externally:
+            self._processes = Processes(self.num_processes)
+        return self._processes
 
     def model_to_device(self) -> None:
         """Move the module."""
@@ -138,14 +100,8 @@ class ILOStrategy(ParallelStrategy):
         self.checkpoint_io.remove_checkpoint(self._own(filepath))
 
     def _own(self, path: Any) -> str:
-        shared = self.global_rank == 0 or not self._own_checkpoints
-        return os.fspath(path) if shared else f"{os.fspath(path)}.rank{self.global_rank}"
-
-
-def parent() -> int | None:
-    """Return the id of the process that started this one for a further device, or ``None``."""
-    started = PARENT in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0
-    return int(os.environ[PARENT]) if started else None
+        rank = self.global_rank
+        return f"{os.fspath(path)}.rank{rank}" if rank else os.fspath(path)
 
 
 StrategyRegistry.register("ilo", ILOStrategy, description=ILOStrategy.__doc__)

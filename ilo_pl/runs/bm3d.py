@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ilo_pl.errors import ConfigurationError
+from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.inversion.source import MeasurementSource
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import GREY_LEVELS
@@ -48,7 +48,7 @@ def denoise(
     *,
     save_measurements: bool,
     told: Callable[[str], None],
-) -> None:
+) -> dict[str, str]:
     """Denoise every picture of a source, one after the other, into a run folder.
 
     Args:
@@ -58,11 +58,17 @@ def denoise(
         sigma: their noise's standard deviation in 8-bit grey levels.
         save_measurements: whether to save them as numbers too.
         told: is given a line about each image when it is begun.
+
+    Returns why images could not be used, by id.
     """
-    seconds = {}
+    seconds, failures = dict[str, float](), dict[str, str]()
     for index, image_id in enumerate(source.ids):
         told(f"{image_id} ({index + 1}/{len(source.ids)})")
-        batch = source.load([index])
+        try:
+            batch = source.load([index])
+        except InputError as error:
+            failures[image_id] = error.what
+            continue
         began = time.perf_counter()
         image = bm3d(batch.measurements[0], sigma)
         seconds[image_id] = time.perf_counter() - began
@@ -73,6 +79,7 @@ def denoise(
         if save_measurements:
             Measurements(image_id, origin, batch.measurements[0]).save(folder)
     write_seconds(folder, seconds)
+    return failures
 
 
 def require_bm3d() -> ModuleType:

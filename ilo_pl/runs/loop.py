@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ilo_pl.callbacks.checkpoint import Checkpointing
-from ilo_pl.callbacks.checkpoint_io import last_good
+from ilo_pl.callbacks.checkpoint_io import good, skip
 from ilo_pl.callbacks.events import EventLog
 from ilo_pl.callbacks.progress import StageProgress
 from ilo_pl.callbacks.signals import StopSignals
 from ilo_pl.callbacks.stopwatch import Stopwatch
 from ilo_pl.config.run import RunConfig
-from ilo_pl.errors import ConfigurationError, Stopped
+from ilo_pl.errors import InputError, OutputError, Stopped, TrainerError
 from ilo_pl.inversion.module import ILOInversion
-from ilo_pl.inversion.strategy import ILOLauncher, ILOStrategy, parent
+from ilo_pl.inversion.processes import Processes, orphaned
 from ilo_pl.inversion.task import InverseTask
 from ilo_pl.io.measurements import Origin
+from ilo_pl.runs.batches import usable
+from ilo_pl.runs.entry import Entry, stamps
 from ilo_pl.runs.frames import Predecessors
-from ilo_pl.runs.ledger import Entry, Ledger
-from ilo_pl.runs.sources import usable
-from ilo_pl.runs.trainer import device_count, make_logger, make_trainer, quiet_lightning
+from ilo_pl.runs.ledger import Ledger
+from ilo_pl.runs.place import Place
+from ilo_pl.runs.trainer import make_logger, make_trainer, quiet_lightning
 from ilo_pl.runs.writer import ResultWriter
+
+CHECK_SECONDS = 1.0
+# What torch, Lightning and the module raise for a checkpoint whose content is not what they wrote.
+UNFIT = (
+    InputError, TrainerError, ArithmeticError, AssertionError, AttributeError, LookupError,
+    RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,59 +57,6 @@ class Problem:
     task: InverseTask
     origin: Origin
     follower: InverseTask | None = None
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a process stands among those of its run.
-
-    Args:
-        rank: its number.
-        world: how many there are.
-        launcher: what starts the others, if this process is to.
-    """
-
-    rank: int = 0
-    world: int = 1
-    launcher: ILOLauncher | None = None
-
-
-def with_devices(config: RunConfig, images: int, launch: bool) -> RunConfig:
-    """Return the run with its number of devices."""
-    size = 1 if config.batch_size == "auto" else config.batch_size
-    batches = math.ceil(images / size)
-    auto = config.trainer.devices == "auto"
-    count = device_count(config.trainer, batches) if launch and not config.outside else 1
-    trainer = config.trainer.model_copy(update={"devices": count})
-    return config.model_copy(update={"trainer": trainer}) if auto else config
-
-
-def make_place(config: RunConfig, launch: bool) -> Place:
-    """Return the place of this process; the environment of torchrun or SLURM is understood.
-
-    Raises:
-        ConfigurationError: there are no such devices, or several where the command cannot be started again.
-    """
-    devices = config.trainer.devices
-    assert devices != "auto"
-    several = devices * config.trainer.num_nodes > 1
-    if several and (config.outside or config.ordered or not launch):
-        raise ConfigurationError(
-            f"trainer.devices = {devices}, trainer.num_nodes = {config.trainer.num_nodes}: "
-            "only the engine's methods run on several, by ilo-pl invert, and only with follow=none.",
-            hint="Leave both at 1.",
-        )
-    if config.outside:
-        return Place()
-    with quiet_lightning():
-        make_logger(config.logger, Path(config.output) / "log")
-        strategy = make_trainer(config.trainer, []).strategy
-    if not several:
-        return Place()
-    assert isinstance(strategy, ILOStrategy)
-    launcher = strategy.launcher
-    assert launcher is None or isinstance(launcher, ILOLauncher)
-    return Place(strategy.global_rank, strategy.world_size, launcher)
 
 
 def search(
@@ -119,27 +79,53 @@ def search(
         OutputError: results cannot be written.
         Stopped: a signal ended the search; the state is on the disk.
     """
-    with StopSignals() as stop, quiet_lightning():
-        logger = make_logger(config.logger, ledger.folder.inside("log")) if not place.rank else None
-        one = _UnitSearch(config, problem, ledger, place, callbacks, stop, logger)
+    with StopSignals(orphaned) as stop, quiet_lightning():
         try:
-            if place.launcher is not None:
-                place.launcher.start()
-            for unit in ledger.pending(place.rank, place.world):
-                one.run(unit)
-            if stop.received:
-                raise Stopped(stop.received)
-            if place.launcher is not None:
-                place.launcher.wait()
-        except BaseException as error:
-            if place.launcher is not None:
-                place.launcher.kill(signal.SIGTERM)
-                place.launcher.wait()
-            if isinstance(error, SIGTERMException):
-                raise Stopped(signal.SIGTERM) from None
-            raise
-        finally:
-            one.progress.close()
+            logger = make_logger(config.logger, ledger.folder.inside("log"))
+            one = _UnitSearch(
+                config, problem, ledger, place, callbacks, stop, None if place.rank else logger
+            )
+            _search(one, ledger, place, stop)
+        except OSError as error:  # from within Lightning or a logger; what we write says more
+            ledger.check_there()
+            raise OutputError(f"{ledger.folder.path} could not be written: {error}.") from error
+
+
+def _search(one: _UnitSearch, ledger: Ledger, place: Place, stop: StopSignals) -> None:
+    """Search batches, with the other processes of this machine; none outlives this one."""
+    others = place.others or Processes(1)
+    try:
+        if place.others is not None:
+            others.start()
+        for unit in ledger.pending(place.rank, place.world, lambda: stop.received):
+            one.run(unit)
+        stop.raise_if_received()
+        others.wait(lambda: stop.received)
+        stop.raise_if_received()
+    except BaseException:
+        others.kill(signal.SIGTERM)
+        others.wait()
+        raise
+    finally:
+        one.progress.close()
+
+
+class _FolderWatch(pl.Callback):
+    """Ends a fit soon after the run folder was removed.
+
+    Args:
+        ledger: what is in it.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._looked = 0.0
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Look once a second, before anything is written at the end of a step."""
+        if time.monotonic() - self._looked > CHECK_SECONDS:
+            self._ledger.check_there()
+            self._looked = time.monotonic()
 
 
 class _UnitSearch:
@@ -157,47 +143,83 @@ class _UnitSearch:
     ) -> None:
         self._config = config
         self._task = problem.task
+        self._units = problem.task.units
         self._ledger = ledger
         self._stop = stop
         self._logger = logger
         self._module = self._first = self._invert(problem.task)
         self._next = self._invert(problem.follower) if problem.follower else None
         self._watch = Stopwatch()
-        writer = ResultWriter(
+        self._writer = ResultWriter(
             ledger.folder, config.generator, problem.origin, config.save_measurements
         )
         events = EventLog(ledger.folder.inside(f"log/events.rank{place.rank}.jsonl"), place.rank)
         self.progress = next(c for c in callbacks if isinstance(c, StageProgress))
-        self._callbacks = [self._watch, events, writer, *callbacks]
+        self._local = place.local
+        watch = _FolderWatch(ledger)
+        self._callbacks = [watch, self._watch, events, self._writer, *callbacks]
 
     def run(self, unit: int) -> None:
         """Search a batch, from its checkpoint if it has one, and note that it is done."""
-        if self._stop.received:
-            raise Stopped(self._stop.received)
-        good, failures = usable(self._task.source, self._task.units[unit])
-        ids = tuple(self._task.source.ids[i] for i in self._task.units[unit])
+        self._stop.raise_if_received()
+        good_ones, failures = usable(self._task.source, self._units[unit])
+        ids = tuple(self._task.source.ids[i] for i in self._units[unit])
+        _log.info("batch %d begins: %s", unit, ", ".join(ids))
         faults: dict[str, int] = {}
-        if good:
-            self._fit(unit, good)
+        if good_ones:
+            self._fit(unit, good_ones)
             faults = self._faults()
         seconds = {i: s for i, s in self._watch.seconds.items() if i in ids}
-        self._watch.seconds.clear()
-        self._ledger.finish(unit, Entry(ids, seconds, failures, faults))
+        written = stamps(self._ledger.folder, self._writer.written)
+        failures |= self._writer.failures
+        self._ledger.finish(unit, Entry(ids, seconds, failures, faults, written))
+        self._forget()
 
-    def _fit(self, unit: int, good: Sequence[int]) -> None:
-        module, config = self._begin(unit), self._config.trainer
-        module.units = (tuple(good),)
-        self.progress.place(self._ledger.done, len(self._task.units))
-        path = self._ledger.checkpoint(unit)
-        checkpointing = Checkpointing(
-            path,
+    def _forget(self) -> None:
+        self._watch.seconds.clear()
+        self._writer.written.clear()
+        self._writer.failures.clear()
+
+    def _fit(self, unit: int, indices: Sequence[int]) -> None:
+        """Search from the last checkpoint that can be gone on from, or from the start."""
+        for path in good(self._ledger.checkpoint(unit)):
+            checkpointing = self._checkpointing(unit)
+            try:
+                self._fit_from(path, unit, indices, checkpointing)
+            except UNFIT as error:
+                if checkpointing.begun or isinstance(error, torch.cuda.OutOfMemoryError):
+                    raise
+                what = str(error).splitlines()[0] if str(error) else type(error).__name__
+                skip(path, f"The checkpoint {path} does not fit: {what.rstrip('.')}.")
+                self._forget()
+            else:
+                return
+        self._fit_from(None, unit, indices, self._checkpointing(unit))
+
+    def _checkpointing(self, unit: int) -> Checkpointing:
+        config = self._config.trainer
+        return Checkpointing(
+            self._ledger.checkpoint(unit),
             steps=config.checkpoint_steps,
             minutes=config.checkpoint_minutes,
             stop=self._stop,
-            parent=parent(),
         )
-        trainer = make_trainer(config, [*self._callbacks, checkpointing], self._logger)
-        trainer.fit(module, ckpt_path=last_good(path))
+
+    def _fit_from(
+        self, path: Path | None, unit: int, indices: Sequence[int], checkpointing: Checkpointing
+    ) -> None:
+        module = self._begin(unit)
+        module.units = (tuple(indices),)
+        self.progress.place(self._ledger.done, len(self._units))
+        callbacks = [*self._callbacks, checkpointing]
+        trainer = make_trainer(self._config.trainer, callbacks, self._logger, self._local)
+        _log.debug("batch %d goes on from %s", unit, path or "the start")
+        try:
+            trainer.fit(module, ckpt_path=path)
+        except SIGTERMException:
+            # Lightning's handler was set for a moment, before ours was set again.
+            if module.unit < module.count:
+                raise Stopped(signal.SIGTERM) from None
         # Trainers are reference cycles: what this one has would stay until Python looks for those.
         trainer.strategy.optimizers = []
         trainer.strategy.lr_scheduler_configs = []
@@ -214,7 +236,7 @@ class _UnitSearch:
         if follower is not None and unit:
             start = follower.task.start
             assert isinstance(start, Predecessors)
-            if start.find(self._task.source.ids[self._task.units[unit][0]]):
+            if start.find(self._task.source.ids[self._units[unit][0]]):
                 self._module = follower
                 follower.origin = steps + (unit - 1) * follower.task.schedule.total_steps
         return self._module

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -20,10 +20,10 @@ from ilo_pl.io.video import RATE, check_decoder, frame_rate, is_video, unpacked,
 from ilo_pl.operators import Classifier
 from ilo_pl.operators.config import ClassifierSpec
 from ilo_pl.runs.bm3d import denoise
-from ilo_pl.runs.ledger import FAILURES, Entry, Ledger
+from ilo_pl.runs.entry import Entry
+from ilo_pl.runs.ledger import FAILURES, Ledger
 from ilo_pl.runs.loop import Problem, search
 from ilo_pl.runs.setup import Assembly, assemble
-from ilo_pl.runs.sources import Subset, usable
 
 
 def run(
@@ -61,7 +61,9 @@ def run(
 def _run(
     ready: Assembly, console: Console, label: str, callbacks: Sequence[pl.Callback]
 ) -> list[Scores] | list[GuidedScores]:
-    if ready.bad and ready.place.rank == 0:
+    # One process draws for all.
+    console.quiet |= ready.place.rank > 0
+    if ready.bad:
         first = next(iter(ready.bad.values()))
         console.print(
             escape(f"{len(ready.bad)} of {len(ready.source.ids)} images cannot be used: {first}")
@@ -69,7 +71,7 @@ def _run(
     if ready.task is None:
         whole = _denoise(ready, console, label)
     else:
-        whole = _search(ready, [StageProgress(console, label), *callbacks])
+        whole = _search(ready, console, [StageProgress(console, label), *callbacks])
     if ready.place.rank:
         return []
     scores = _conclude(ready, whole)
@@ -88,11 +90,14 @@ def check(config: RunConfig) -> None:
         assemble(config, given, launch=False)
 
 
-def _search(ready: Assembly, callbacks: Sequence[pl.Callback]) -> Entry:
+def _search(ready: Assembly, console: Console, callbacks: Sequence[pl.Callback]) -> Entry:
     """Run the engine; further processes return nothing of use."""
     config, place, ids, task = ready.config, ready.place, ready.source.ids, ready.task
     assert task is not None
-    ledger = Ledger(ready.folder, [tuple(ids[i] for i in unit) for unit in task.units])
+    units = [tuple(ids[i] for i in unit) for unit in task.units]
+    ledger = Ledger(
+        ready.folder, units, ready.files, lambda text: console.print(text, markup=False)
+    )
     if place.rank > 0:
         ledger.join(config)
     else:
@@ -111,7 +116,7 @@ def _conclude(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores
     found = whole.found
     if not found:
         raise InputError("No image could be used.", hint=f"{folder.path / FAILURES} says why.")
-    scores = _scores(ready, {i: r for i, r in references.items() if i in found})
+    scores = _scores(ready, found)
     write_grid(folder, [row_of(folder, i, references.get(i)) for i in found[:MAX_ROWS]])
     return scores
 
@@ -119,18 +124,12 @@ def _conclude(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores
 def _denoise(ready: Assembly, console: Console, label: str) -> Entry:
     """Run the method outside the engine, with a line that says where it is."""
     config, source, folder = ready.config, ready.source, ready.folder
-    good: list[int] = []
-    failures: dict[str, str] = {}
-    for index in range(len(source.ids)):
-        more, reasons = usable(source, [index])
-        good += more
-        failures |= reasons
-    one_by_one = Ledger(folder, [(image_id,) for image_id in source.ids])
+    one_by_one = Ledger(folder, [(image_id,) for image_id in source.ids], ready.files)
     one_by_one.begin(config)
     with console.status("") as status:
-        denoise(
+        failures = denoise(
             folder,
-            Subset(source, good),
+            source,
             ready.origin,
             config.noise.sigma,
             save_measurements=config.save_measurements is True,
@@ -156,11 +155,12 @@ def _write_video(ready: Assembly, whole: Entry, console: Console) -> None:
     write_video([results / f"{i}.png" for i in whole.found], ready.folder.inside("video.mp4"), rate)
 
 
-def _scores(ready: Assembly, references: Mapping[str, Path]) -> list[Scores] | list[GuidedScores]:
+def _scores(ready: Assembly, found: Sequence[str]) -> list[Scores] | list[GuidedScores]:
     config, folder, source = ready.config, ready.folder, ready.source
     if isinstance(config.operator, ClassifierSpec):
         classifier = source.load([0]).operator
         assert isinstance(classifier, Classifier)
         target = classifier.index(config.operator.target)
-        return score_guided(folder, source.ids, classifier.cpu(), target)
+        return score_guided(folder, found, classifier.cpu(), target)
+    references = {i: path for i, path in ready.references.items() if i in found}
     return score_run(folder, references) if references else []

@@ -22,9 +22,11 @@ from ilo_pl.io.measurements import SUFFIX, Origin, find_measurements
 from ilo_pl.operators.config import ClassifierSpec
 from ilo_pl.runs.batch_size import measured_batch_size
 from ilo_pl.runs.bm3d import require_bm3d
+from ilo_pl.runs.content import belongings
 from ilo_pl.runs.frames import Predecessors
-from ilo_pl.runs.ledger import Ledger
-from ilo_pl.runs.loop import Place, make_place, with_devices
+from ilo_pl.runs.ledger import await_run
+from ilo_pl.runs.place import Place, make_place, with_devices
+from ilo_pl.runs.record import RunRecord
 from ilo_pl.runs.sources import ImageFolder, MeasurementFolder, check_size
 from ilo_pl.runs.trainer import choose_precision, uses_cuda
 
@@ -34,11 +36,15 @@ BYTES_PER_PIXEL = 42
 
 
 class Assembly(NamedTuple):
-    """A run that has been checked, with its devices; a method outside the engine has no task."""
+    """A run that has been checked, with its devices; a method outside the engine has no task.
+
+    ``files`` are those that its results depend on.
+    """
 
     config: RunConfig
     place: Place
     folder: RunFolder
+    files: Mapping[str, Path]
     references: Mapping[str, Path]
     source: MeasurementSource
     origin: Origin
@@ -85,7 +91,8 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
     follower = _task(config, generator, source, later, start) if later else None
     if begins:
         folder.check(bytes_needed=len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL)
-    return Assembly(config, place, folder, references, source, origin, bad, task, follower)
+    needed = belongings(config, files)
+    return Assembly(config, place, folder, needed, references, source, origin, bad, task, follower)
 
 
 def _with_batch_size(
@@ -98,8 +105,7 @@ def _with_batch_size(
     """Return the run with its number of images in a batch: that of the run in the folder, if any."""
     if config.batch_size != "auto":
         return config
-    known = place.rank > 0 or config.resume
-    size = Ledger.batch_size_of(folder, wait=place.rank > 0) if known else None
+    size = _known_batch_size(config, place, folder)
     if size is None and (config.outside or config.ordered):
         size = 1
     if size is None:
@@ -116,6 +122,21 @@ def _with_batch_size(
             choose_precision(config.trainer),
         )
     return config.model_copy(update={"batch_size": size})
+
+
+def _known_batch_size(config: RunConfig, place: Place, folder: RunFolder) -> int | None:
+    """Return how many images the run in the folder has in a batch, ``None`` where there is none to go on with."""
+    if place.rank > 0:
+        await_run(folder)
+    elif not config.resume:
+        return None
+    try:
+        record = RunRecord.read(folder)
+    except ConfigurationError:
+        if not config.allow_changes:
+            raise
+        return None
+    return record.batch_size if record is not None else None
 
 
 def _task(
@@ -149,9 +170,10 @@ def _source(
         target = classifier.target(config.operator.target).expand(config.samples, -1)
         ids = [f"sample{i}" for i in range(config.samples)]
         return InMemory(classifier, target, ids), origin, {}
+    together = 1 if config.batch_size == "auto" else config.batch_size
     if next(iter(files.values())).suffix.lower() == SUFFIX:
         saved = MeasurementFolder(files, config.operator, config.noise, shape)
-        return saved, saved.origin, saved.check()
+        return saved, saved.origin, saved.check(together)
     images = ImageFolder(
         files,
         config.operator.maker(shape, config.seed),
@@ -160,7 +182,7 @@ def _source(
         simulate=config.simulate,
         noise=config.noise,
     )
-    return images, origin, images.check()
+    return images, origin, images.check(together)
 
 
 def _references(config: RunConfig, files: Mapping[str, Path]) -> dict[str, Path]:

@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
-from ilo_pl.inversion.source import Batch, MeasurementSource, check_finite
+from ilo_pl.inversion.source import Batch, check_finite
 from ilo_pl.io.images import LoadedImage, image_size, load_image
 from ilo_pl.io.measurements import load_measurements, load_origin
 from ilo_pl.operators import ForwardOperator
 from ilo_pl.operators.config import OperatorSpec
 from ilo_pl.operators.makers import OperatorConfig, OperatorMaker
 from ilo_pl.operators.noise import NoiseModel, NoiseSpec
+from ilo_pl.runs.batches import Remembering, first_usable
 from ilo_pl.spec import Spec
 
 
-class ImageFolder(MeasurementSource):
+class ImageFolder(Remembering):
     """Images that are measured when they are needed, or that are the measurements themselves.
 
     Args:
@@ -49,9 +50,14 @@ class ImageFolder(MeasurementSource):
         self._seed = seed
         self._simulate = simulate
         self._noise = noise
+        self._asked: tuple[str, ...] = ()
+        self._decoded: dict[str, LoadedImage] = {}
 
-    def check(self) -> dict[str, str]:
-        """Look at the header of every image; read one whole, to try the operator.
+    def check(self, together: int = 1) -> dict[str, str]:
+        """Look at the header of every image; read the first ones whole, to try the operator.
+
+        Args:
+            together: how many images the first batch has.
 
         Returns:
             Why images cannot be used, by id. Others may still turn out to be damaged when they are read.
@@ -70,12 +76,11 @@ class ImageFolder(MeasurementSource):
             except InputError as error:
                 errors[image_id] = error
         good = [i for i, image_id in enumerate(self.ids) if image_id not in errors]
-        return _first_usable(self, good, errors)
+        return first_usable(self, good, errors, together)
 
-    def load(self, indices: Sequence[int]) -> Batch:
-        """Read and measure some images."""
+    def _load(self, indices: tuple[int, ...]) -> Batch:
         ids = tuple(self.ids[i] for i in indices)
-        images = [load_image(self._files[image_id]) for image_id in ids]
+        images = self._decode(ids)
         operator = self._maker.make(ids, images)
         if self._simulate:
             measurements = self._measure(ids, images, operator)
@@ -84,6 +89,15 @@ class ImageFolder(MeasurementSource):
         for image_id, values in zip(ids, measurements, strict=True):
             check_finite(image_id, values)
         return Batch(ids, measurements, operator)
+
+    def _decode(self, ids: Sequence[str]) -> list[LoadedImage]:
+        """Read images; of a batch that cannot be used they are kept, to be tried one by one."""
+        if not set(ids) <= set(self._asked):
+            self._asked, self._decoded = tuple(ids), {}
+        for image_id in ids:
+            if image_id not in self._decoded:
+                self._decoded[image_id] = load_image(self._files[image_id])
+        return [self._decoded[image_id] for image_id in ids]
 
     def _measure(
         self, ids: Sequence[str], images: Sequence[LoadedImage], operator: ForwardOperator
@@ -122,7 +136,7 @@ class _Made(Spec):
     noise: NoiseSpec
 
 
-class MeasurementFolder(MeasurementSource):
+class MeasurementFolder(Remembering):
     """Measurements from files; see :mod:`ilo_pl.io.measurements`.
 
     Args:
@@ -166,8 +180,11 @@ class MeasurementFolder(MeasurementSource):
         self._operator = operator
         self._fixed: ForwardOperator | None = None
 
-    def check(self) -> dict[str, str]:
-        """Read one file that can be used.
+    def check(self, together: int = 1) -> dict[str, str]:
+        """Read the first files, or one that can be used.
+
+        Args:
+            together: how many images the first batch has.
 
         Returns:
             Why those before it cannot, by id.
@@ -175,10 +192,9 @@ class MeasurementFolder(MeasurementSource):
         Raises:
             InputError: no file can be used.
         """
-        return _first_usable(self, range(len(self.ids)), {})
+        return first_usable(self, range(len(self.ids)), {}, together)
 
-    def load(self, indices: Sequence[int]) -> Batch:
-        """Read the measurements of some images."""
+    def _load(self, indices: tuple[int, ...]) -> Batch:
         ids = tuple(self.ids[i] for i in indices)
         saved = [load_measurements(self._files[image_id]) for image_id in ids]
         if len({(m.values.shape, *(mask.shape for mask in m.masks)) for m in saved}) > 1:
@@ -209,57 +225,6 @@ def _same(path: Path, what: str, made: Spec, configured: Spec) -> None:
 def _plain(spec: Spec) -> str:
     keys = spec.model_dump(exclude_none=True)
     return ", ".join([str(keys.pop("name")), *(f"{key}={value}" for key, value in keys.items())])
-
-
-class Subset(MeasurementSource):
-    """Some images of a source.
-
-    Args:
-        source: the source.
-        indices: which of its images.
-    """
-
-    def __init__(self, source: MeasurementSource, indices: Sequence[int]) -> None:
-        self.ids = tuple(source.ids[i] for i in indices)
-        self._source, self._indices = source, tuple(indices)
-
-    def load(self, indices: Sequence[int]) -> Batch:
-        """Return the measurements of some images."""
-        return self._source.load([self._indices[i] for i in indices])
-
-
-def usable(source: MeasurementSource, indices: Sequence[int]) -> tuple[list[int], dict[str, str]]:
-    """Try to read images, and return those that can be inverted together and why others cannot, by id."""
-    good: list[int] = []
-    reasons: dict[str, str] = {}
-    try:
-        source.load(indices)
-        return list(indices), reasons
-    except InputError as error:
-        together = error.what
-    for index in indices:
-        try:
-            source.load([index])
-            good.append(index)
-        except InputError as error:
-            reasons[source.ids[index]] = error.what
-    if not reasons:
-        return [], dict.fromkeys((source.ids[i] for i in indices), together)
-    return good, reasons
-
-
-def _first_usable(
-    source: MeasurementSource, indices: Sequence[int], errors: dict[str, InputError]
-) -> dict[str, str]:
-    """Read images until one can be used; return why those that were found bad cannot."""
-    for index in indices:
-        try:
-            source.load([index])
-        except InputError as error:
-            errors[source.ids[index]] = error
-        else:
-            return {image_id: error.what for image_id, error in errors.items()}
-    raise next(iter(errors.values()))
 
 
 def _size(image: LoadedImage) -> tuple[int, int]:

@@ -12,13 +12,12 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, Logger
-from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ilo_pl.callbacks.checkpoint_io import SafeCheckpointIO
 from ilo_pl.config.trainer import LoggerConfig, TrainerConfig
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.inversion.strategy import ILOStrategy
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -28,41 +27,29 @@ def uses_cuda(config: TrainerConfig) -> bool:
     return config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
-def device_count(config: TrainerConfig, batches: int) -> int:
-    """Resolve the devices of each machine: ``auto`` is every GPU that has a batch of images, else 1.
+def make_trainer(
+    config: TrainerConfig,
+    callbacks: Sequence[pl.Callback],
+    logger: Logger | None = None,
+    local: int = 0,
+) -> pl.Trainer:
+    """Return the Trainer of a configuration, for one device: several have a process each.
 
     Args:
         config: what was asked for.
-        batches: how many batches of images the run has.
-    """
-    if config.devices != "auto":
-        return config.devices
-    if not uses_cuda(config):
-        return 1
-    gpus = torch.cuda.device_count()
-    # Who starts the processes from outside has chosen their number.
-    outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
-    return gpus if outside or config.num_nodes > 1 else max(1, min(gpus, batches))
-
-
-def make_trainer(
-    config: TrainerConfig, callbacks: Sequence[pl.Callback], logger: Logger | None = None
-) -> pl.Trainer:
-    """Return the Trainer of a configuration; several devices get the strategy ``ilo``, ``auto`` is one.
+        callbacks: for the Trainer.
+        logger: for the Trainer.
+        local: the process's number on its machine, which chooses the device.
 
     Raises:
         ConfigurationError: this machine has no such device.
     """
-    devices = device_count(config, batches=1)
-    several = devices * config.num_nodes > 1
     try:
         return pl.Trainer(
             accelerator=config.accelerator,
-            devices=devices,
-            num_nodes=config.num_nodes,
-            # A batch has one checkpoint, whichever process searches it.
-            strategy=ILOStrategy(own_checkpoints=False) if several else "auto",
-            plugins=[SafeCheckpointIO()],
+            devices=[local % torch.cuda.device_count()] if uses_cuda(config) else 1,
+            # The process is one by itself: Lightning is not to look for torchrun or SLURM.
+            plugins=[SafeCheckpointIO(), LightningEnvironment()],
             precision=choose_precision(config),
             callbacks=list(callbacks),
             logger=logger or False,
@@ -70,7 +57,7 @@ def make_trainer(
         )
     except (MisconfigurationException, ValueError, ImportError) as error:
         raise ConfigurationError(
-            f"trainer.accelerator = {config.accelerator!r} with {devices} devices and precision "
+            f"trainer.accelerator = {config.accelerator!r} with {config.devices} devices and precision "
             f"{config.precision!r} cannot be used here: {error}",
             hint="trainer.accelerator=auto, trainer.devices=1 and trainer.precision=auto always work.",
         ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -10,6 +12,7 @@ from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.inversion.hooks import ResultCallback
 from ilo_pl.inversion.module import ILOInversion
 from ilo_pl.inversion.reconstruction import Reconstruction
+from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.measurements import Measurements, Origin
 from ilo_pl.operators import Mask
@@ -19,12 +22,18 @@ from ilo_pl.runs.latents import write_latents
 class ResultWriter(ResultCallback):
     """Write the image, its measurements, every stage's image and the latents.
 
+    An image whose loss was never finite has no result: it is noted, and nothing of it is written.
+
     Args:
         folder: the run folder.
         generator: which generator it is, kept with the latents.
         origin: how the measurements were made; without it they are not written as numbers.
         save_measurements: whether to write them as numbers, so that the run can be repeated from
             them; ``"auto"``: where they are no picture.
+
+    Attributes:
+        written: the files of the images so far; who takes them away empties it.
+        failures: why images have no result, by id; likewise.
     """
 
     def __init__(
@@ -38,6 +47,8 @@ class ResultWriter(ResultCallback):
         self.generator = generator
         self.origin = origin
         self.save_measurements = save_measurements
+        self.written: list[Path] = []
+        self.failures: dict[str, str] = {}
 
     def on_result(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: Reconstruction
@@ -48,6 +59,11 @@ class ResultWriter(ResultCallback):
             OutputError: a file could not be written.
         """
         assert isinstance(pl_module, ILOInversion)
+        if _never_finite(result, pl_module.task.schedule):
+            self.failures[result.id] = (
+                "its loss was never finite, so that there was nothing to follow"
+            )
+            return
         images = {f"reconstructions/{result.id}": result.image}
         if result.picture is not None:
             images[f"measurements/{result.id}"] = result.picture
@@ -55,10 +71,21 @@ class ResultWriter(ResultCallback):
             name = f"{result.id}.stage{record.stage}-round{record.round}-split{record.split}"
             images[f"stages/{name}"] = record.image[0]
         self.folder.write_images(images)
+        self.written += [self.folder.path / f"{name}.png" for name in images]
         wanted = self.save_measurements
         if self.origin is not None and (result.picture is None if wanted == "auto" else wanted):
             batch = pl_module.walk.batch
             operator = batch.operator.select([batch.ids.index(result.id)])
             masks = tuple(m.mask[0].cpu() for m in operator.modules() if isinstance(m, Mask))
-            Measurements(result.id, self.origin, result.measurements, masks).save(self.folder)
-        write_latents(self.folder, result.id, result.point, result.space, self.generator)
+            numbers = Measurements(result.id, self.origin, result.measurements, masks)
+            self.written.append(numbers.save(self.folder))
+        self.written.append(
+            write_latents(self.folder, result.id, result.point, result.space, self.generator)
+        )
+
+
+def _never_finite(result: Reconstruction, schedule: Schedule) -> bool:
+    """Return whether no step of the search had a loss, or what it ended with has none."""
+    steps = sum(phase.steps for phase in schedule.phases if phase.kind == "solve")
+    faults = sum(int(record.faults) for record in result.stages if record.faults is not None)
+    return not math.isfinite(result.loss) or 0 < steps <= faults
