@@ -19,7 +19,7 @@ from ilo_pl.inversion.allocator import keep_freed_memory
 from ilo_pl.inversion.compilation import CompileMode, Synthesizer
 from ilo_pl.inversion.hooks import ResultCallback
 from ilo_pl.inversion.reconstruction import Reconstruction
-from ilo_pl.inversion.resume import KEY, Position, align_progress, read_position
+from ilo_pl.inversion.resume import KEY, Position, align_progress, check_identity, read_position
 from ilo_pl.inversion.schedule import Phase
 from ilo_pl.inversion.stage import Engine, SearchStage
 from ilo_pl.inversion.stage_switch import Staged, StageSwitch
@@ -270,7 +270,10 @@ class ILOInversion(pl.LightningModule, Staged):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the position, the walk and the results that are kept to a checkpoint."""
         packed = tuple(result.pack() for result in self.results.values())
-        position = Position(self._share, self.unit, self.step, self.walk.state(), packed, {})
+        walk = self.walk
+        position = Position(
+            self._share, self.unit, self.step, walk.state(), packed, walk.identity, {}
+        )
         checkpoint[KEY] = position.pack()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -291,6 +294,7 @@ class ILOInversion(pl.LightningModule, Staged):
             restored = [Reconstruction.unpack(dict(packed)) for packed in saved.results]
             # A finished run's checkpoint holds the last unit's last stage.
             self._walk = self._new_walk(min(saved.unit, max(self.count - 1, 0)))
+            check_identity(saved, self.walk.identity)
             self.walk.restore(saved.walk, saved.stage)
         except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(

@@ -9,11 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from ilo_pl.errors import InputError
+from ilo_pl.inversion.identity import differing
 
 # Of what a checkpoint holds of a walk.
 FORMAT = "ilo_pl.walk/2"
 KEY = "ilo"
 STAGE = "stage."
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Position:
         step: gradient steps that it had had.
         walk: what :meth:`~ilo_pl.inversion.walk.Walk.state` returned.
         results: reconstructions of the images before, packed.
+        identity: what the search belongs to, see :func:`~ilo_pl.inversion.identity.fingerprint`.
         stage: tensors of the stage that was running.
     """
 
@@ -34,6 +37,7 @@ class Position:
     step: int
     walk: Mapping[str, Any]
     results: tuple[Mapping[str, Any], ...]
+    identity: Mapping[str, str]
     stage: Mapping[str, Tensor]
 
     def pack(self) -> dict[str, Any]:
@@ -57,6 +61,7 @@ def read_position(checkpoint: Mapping[str, Any]) -> Position:
             int(saved["step"]),
             saved["walk"],
             tuple(saved["results"]),
+            dict(saved["identity"]),
             {
                 name.removeprefix(STAGE): value
                 for name, value in checkpoint["state_dict"].items()
@@ -74,6 +79,21 @@ def read_position(checkpoint: Mapping[str, Any]) -> Position:
     if position.unit < 0 or position.step < 0:
         raise InputError("The checkpoint is damaged: its position is negative.")
     return position
+
+
+def check_identity(saved: Position, now: Mapping[str, str]) -> None:
+    """Refuse to go on with other measurements, operators, weights or another schedule under the same names.
+
+    Raises:
+        InputError: says what differs.
+    """
+    changed = differing(saved.identity, now)
+    if changed:
+        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        raise InputError(
+            f"The checkpoint belongs to another search; different are: {', '.join(changed[:NAMED])}{more}.",
+            hint="Go on with what it was written with, or search from the start.",
+        )
 
 
 def align_progress(loop: dict[str, Any], unit: int, step: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ilo_pl.generators.point import Point, render
 from ilo_pl.inversion.algorithm import Entry, ExtendedRange, Search, intermediate_layer_optimization
+from ilo_pl.inversion.identity import fingerprint
 from ilo_pl.inversion.objective import Objective
 from ilo_pl.inversion.reconstruction import Reconstruction, Solution, StageRecord, better
 from ilo_pl.inversion.resume import FORMAT
@@ -64,6 +66,11 @@ class Walk:
         )
         self.search = next(self._algorithm)
         self.stage: SearchStage = self._stage_of(self.search)
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """What this search belongs to, by content, for checkpoints."""
+        return fingerprint(self.batch, self.task)
 
     @property
     def spec(self) -> Stage:

@@ -15,9 +15,11 @@ from pytorch_lightning.callbacks import (
     LearningRateFinder,
     StochasticWeightAveraging,
 )
+from torch import Tensor
 
-from ilo_pl import ILOInversion, InverseTask, Schedule, Stage
+from ilo_pl import ILOInversion, InverseTask, Mask, Schedule, Stage, TinyGenerator
 from ilo_pl.errors import InputError, TrainerError
+from tests.conftest import IDS
 
 Fit = Callable[..., ILOInversion]
 MakeTask = Callable[..., InverseTask]
@@ -142,3 +144,35 @@ def test_wrong_content_of_a_checkpoint_is_an_error_for_people(
     torch.save(saved, path)
     with pytest.raises(InputError, match="checkpoint"):
         fit(task, ckpt_path=str(path))
+
+
+def test_a_fit_does_not_go_on_with_other_measurements(
+    make_task: MakeTask, fit: Fit, tiny: TinyGenerator, mask: Mask, truth: Tensor, tmp_path: Path
+) -> None:
+    """Under the same ids; also not with another mask, seed, schedule or generator."""
+    path = tmp_path / "at.ckpt"
+
+    class Save(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+            if trainer.global_step == 6:
+                trainer.save_checkpoint(path)
+
+    fit(make_task(SHORT, (0, 1), batch_size=2), callbacks=[Save()])
+    one, other = mask.select([0, 1]), mask.select([2, 3])
+    ids = list(IDS[:2])
+
+    def task(generator: TinyGenerator, operator: Mask, image: Tensor, **more: Any) -> InverseTask:
+        keys: dict[str, Any] = {"schedule": SHORT, "ids": ids, "batch_size": 2, **more}
+        return InverseTask(generator, operator, operator(image), **keys)
+
+    longer = Schedule(stages=(SHORT.stages[0], Stage(split=1, steps=4, lr=0.2)))
+    for changed, says in (
+        (task(tiny, one, truth[2:]), "measurements of ann, measurements of bob"),
+        (task(tiny, other, truth[:2]), "operator of ann"),
+        (task(tiny, one, truth[:2], seed=3), "seed"),
+        (task(tiny, one, truth[:2], schedule=longer), r"schedule\.stages\.1\.lr"),
+        (task(TinyGenerator(5), one, truth[:2]), "generator"),
+    ):
+        with pytest.raises(InputError, match=f"different are: .*{says}"):
+            fit(changed, ckpt_path=str(path))
+    assert set(fit(task(tiny, one, truth[:2]), ckpt_path=str(path)).results) == set(ids)
