@@ -14,7 +14,8 @@ from ilo_pl.config.compose import load_config
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.runs import run
 from ilo_pl.runs.batch_size import fitting, measured_batch_size
-from ilo_pl.runs.setup import Ledger, assemble
+from ilo_pl.runs.record import RunRecord
+from ilo_pl.runs.setup import assemble
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,9 @@ def test_a_run_keeps_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     keys += ["method.steps=3", "method.free_noises=0", "batch_size=auto"]
     run.run(load_config(keys), Console(quiet=True))
     assert sizes == [3]
-    assert Ledger.batch_size_of(RunFolder(out), wait=True) == 2
+    record = RunRecord.read(RunFolder(out))
+    assert record is not None
+    assert record.batch_size == 2
     units = sorted(p.name for p in (out / "state" / "units").iterdir())
     assert units == ["00000.json", "00001.json"]
     resumed = assemble(load_config([*keys, "resume=true"]), folder, launch=False)

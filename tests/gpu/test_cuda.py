@@ -32,7 +32,7 @@ from ilo_pl.inversion.walk import Walk
 from ilo_pl.io.images import to_bytes
 from ilo_pl.operators import Mask
 from tests.conftest import IDS, command
-from tests.inversion.test_devices import OPERATORS
+from tests.inversion.test_second_device import OPERATORS
 
 pytestmark = [
     pytest.mark.gpu,
