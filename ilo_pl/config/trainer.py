@@ -19,6 +19,8 @@ class TrainerConfig(Spec):
         num_nodes: how many machines.
         precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``: bf16-mixed where the device
             computes in it natively, else 32-true.
+        tf32: whether ``32-true`` may be TF32 on CUDA; results are rendered without it either way.
+        deterministic: take only kernels that give the same bits every time, on CUDA some slower ones.
         checkpoint_minutes, checkpoint_steps: time and gradient steps between checkpoints.
     """
 
@@ -26,6 +28,8 @@ class TrainerConfig(Spec):
     devices: Literal["auto"] | Annotated[int, Field(ge=1, le=10**4)] = "auto"
     num_nodes: Annotated[int, Field(ge=1, le=10**4)] = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    tf32: bool = False
+    deterministic: bool = False
     checkpoint_minutes: Annotated[float, Field(gt=0, le=1e6)] | None = 10
     checkpoint_steps: Annotated[int, Field(ge=1, le=10**9)] | None = None
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+
+# One of torch's global switches: its owner, its name and a value.
+Switch = tuple[Any, str, object]
 
 
 @contextmanager
@@ -20,12 +23,24 @@ def full_precision(device: torch.device) -> Iterator[None]:
         device: where is computed.
     """
     switches = exact_switches() if device.type == "cuda" else []
+    with _set(switches), without_autocast(device):
+        yield
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Let CUDA's float32 convolutions and matrix products use TF32, or not, whatever torch's defaults are."""
+    with _set(tf32_switches(allowed)):
+        yield
+
+
+@contextmanager
+def _set(switches: Sequence[Switch]) -> Iterator[None]:
     before = [getattr(owner, name) for owner, name, _ in switches]
     try:
         for owner, name, value in switches:
             setattr(owner, name, value)
-        with without_autocast(device):
-            yield
+        yield
     finally:
         for (owner, name, _), value in zip(switches, before, strict=True):
             setattr(owner, name, value)
@@ -38,20 +53,20 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False)
 
 
-def exact_switches() -> list[tuple[Any, str, object]]:
-    """Return torch's global switches that make CUDA compute in float32 alike every time: owner, name, value.
+def exact_switches() -> list[Switch]:
+    """Return the switches that make CUDA compute in float32 alike every time."""
+    cudnn = torch.backends.cudnn
+    same: list[Switch] = [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
+    return [*same, *tf32_switches(False)]
 
-    Since 2.9 TF32 has switches of a new kind; who has used those cannot read the old ones any more.
+
+def tf32_switches(allowed: bool) -> list[Switch]:
+    """Return the switches of TF32.
+
+    Since torch 2.9 they are of a new kind; who has used those cannot read the old ones any more.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    same: list[tuple[Any, str, object]] = [
-        (cudnn, "deterministic", True),
-        (cudnn, "benchmark", False),
-    ]
     if hasattr(cudnn, "conv"):
-        return [
-            *same,
-            (matmul, "fp32_precision", "ieee"),
-            (cudnn.conv, "fp32_precision", "ieee"),
-        ]
-    return [*same, (matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
+        word = "tf32" if allowed else "ieee"
+        return [(matmul, "fp32_precision", word), (cudnn.conv, "fp32_precision", word)]
+    return [(matmul, "allow_tf32", allowed), (cudnn, "allow_tf32", allowed)]

@@ -25,3 +25,17 @@ class ResultCallback(pl.Callback, abc.ABC):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, record: StageRecord
     ) -> None:
         """Receive how a solve ended, for all images of the batch; this does nothing."""
+
+
+def result_callbacks(trainer: pl.Trainer) -> list[ResultCallback]:
+    """Return a Trainer's callbacks that take results away."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [c for c in callbacks if isinstance(c, ResultCallback)]
+
+
+def log_reencoding(trainer: pl.Trainer, record: StageRecord) -> None:
+    """Log what re-encoding a solution cost, on average over the images."""
+    assert record.reencoding is not None
+    metrics = {f"reencoding_rms/stage{record.stage}": float(record.reencoding.mean())}
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, trainer.global_step)

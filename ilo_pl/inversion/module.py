@@ -17,7 +17,7 @@ from torch import Tensor
 from ilo_pl.errors import InputError, TrainerError
 from ilo_pl.inversion.allocator import keep_freed_memory
 from ilo_pl.inversion.compilation import CompileMode, Synthesizer
-from ilo_pl.inversion.hooks import ResultCallback
+from ilo_pl.inversion.hooks import log_reencoding, result_callbacks
 from ilo_pl.inversion.reconstruction import Reconstruction
 from ilo_pl.inversion.resume import KEY, Position, align_progress, check_identity, read_position
 from ilo_pl.inversion.schedule import Phase
@@ -195,7 +195,9 @@ class ILOInversion(pl.LightningModule, Staged):
         ended = self.phase
         more = self._advance()
         if ended.kind == "reencode":
-            self._log_reencoding(ended)
+            place = (ended.stage, ended.round)
+            ends = (r for r in self.walk.records if (r.stage, r.round) == place)
+            log_reencoding(self.trainer, next(ends))
         if not more:
             self._emit()
             if self.unit + 1 == self.count:
@@ -213,22 +215,9 @@ class ILOInversion(pl.LightningModule, Staged):
         seen = len(self.walk.records)
         more = self.walk.advance()
         for record in self.walk.records[seen:]:
-            for callback in self._result_callbacks():
+            for callback in result_callbacks(self.trainer):
                 callback.on_stage(self.trainer, self, record)
         return more
-
-    def _result_callbacks(self) -> list[ResultCallback]:
-        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        return [c for c in callbacks if isinstance(c, ResultCallback)]
-
-    def _log_reencoding(self, ended: Phase) -> None:
-        """Log what a re-encoding cost, on average over the images."""
-        place = (ended.stage, ended.round)
-        cost = next(r.reencoding for r in self.walk.records if (r.stage, r.round) == place)
-        assert cost is not None
-        for logger in self.trainer.loggers:
-            metrics = {f"reencoding_rms/stage{ended.stage}": float(cost.mean())}
-            logger.log_metrics(metrics, self.trainer.global_step)
 
     def _begin(self, unit: int) -> None:
         self.unit = unit
@@ -250,7 +239,7 @@ class ILOInversion(pl.LightningModule, Staged):
         for result in self.walk.results():
             if self.keep_results:
                 self.results[result.id] = result
-            for callback in self._result_callbacks():
+            for callback in result_callbacks(self.trainer):
                 callback.on_result(self.trainer, self, result)
 
     # ---- checkpoints -------------------------------------------------------------------------------

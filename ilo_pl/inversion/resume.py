@@ -55,6 +55,12 @@ def read_position(checkpoint: Mapping[str, Any]) -> Position:
     if not isinstance(saved, Mapping):
         raise InputError("The checkpoint is not one of an ILOInversion.")
     try:
+        known = saved["walk"].get("format")
+        if known != FORMAT:
+            raise InputError(
+                f"The checkpoint is of {f'the format {known}' if known else 'an older version'}; {FORMAT} is read.",
+                hint="Search these images from their start.",
+            )
         position = Position(
             tuple(tuple(int(i) for i in unit) for unit in saved["units"]),
             int(saved["unit"]),
@@ -68,14 +74,8 @@ def read_position(checkpoint: Mapping[str, Any]) -> Position:
                 if name.startswith(STAGE)
             },
         )
-        known = position.walk.get("format")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"The checkpoint is damaged: {error!r}.") from error
-    if known != FORMAT:
-        raise InputError(
-            f"The checkpoint is of the format {known or 'of an older version'}, and {FORMAT} is read.",
-            hint="Search these images from their start.",
-        )
     if position.unit < 0 or position.step < 0:
         raise InputError("The checkpoint is damaged: its position is negative.")
     return position

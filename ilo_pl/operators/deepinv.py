@@ -54,12 +54,7 @@ def deepinv_operator(
         ConfigurationError: DeepInverse is not installed, or the physics cannot be used.
     """
     linear = _is_linear(physics)
-    value_range = value_range or ("signed" if linear else "unit")
-    if value_range not in RANGES:
-        raise unknown("value range", value_range, RANGES)
-    parts: list[ForwardOperator] = []
-    if value_range == "unit":
-        parts.append(FunctionOperator(to_unit, image_shape))
+    parts = _to_range(value_range or ("signed" if linear else "unit"), image_shape)
     parts += _conversion(to_input, image_shape)
     shape = parts[-1].measurement_shape if parts else image_shape
     if len(shape) != 3:
@@ -68,6 +63,12 @@ def deepinv_operator(
     kind = PhysicsOperator if linear else FunctionOperator
     parts.append(kind(noiseless, (shape[0], shape[1], shape[2])))
     return parts[0] if len(parts) == 1 else compose(parts)
+
+
+def _to_range(value_range: str, image_shape: tuple[int, int, int]) -> list[ForwardOperator]:
+    if value_range not in RANGES:
+        raise unknown("value range", value_range, RANGES)
+    return [FunctionOperator(to_unit, image_shape)] if value_range == "unit" else []
 
 
 def _is_linear(physics: Any) -> bool:

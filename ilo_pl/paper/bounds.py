@@ -170,23 +170,28 @@ def extended_range(
     z = seeding.normal((1, generator.latent_dim), seed, ids, "theory latents")
     styles = generator.to_styles(z, "z").expand(-1, generator.num_slots, -1)
     noises: list[Tensor | None] = [None] * len(generator.noise_shapes)
+    here = generator.splits[split]
     images = []
     with torch.no_grad():
         for i, image_id in enumerate(ids):
-            here = generator.splits[split]
             state = generator.run({}, styles[i : i + 1], noises, 0, split)
-            e = seeding.normal((here.numel,), seed, [image_id], "theory dilation")[0]
-            if nonzeros is not None:
-                kept = e.abs().topk(min(nonzeros, here.numel)).indices
-                e = torch.zeros_like(e).index_copy(0, kept, e[kept])
             if radius:
-                e = e * (radius * here.numel / e.abs().sum())
+                e = _dilation(here.numel, radius, seed, image_id, nonzeros)
                 pieces = e.split_with_sizes([value.numel() for value in state.values()])
                 for (name, value), piece in zip(list(state.items()), pieces, strict=True):
                     state[name] = value + piece.view_as(value)
             rest = styles[i : i + 1, here.first_slot :]
             images.append(generator.run(state, rest, noises[here.first_noise :], split)["image"])
     return torch.cat(images)
+
+
+def _dilation(numel: int, radius: float, seed: int, image_id: str, nonzeros: int | None) -> Tensor:
+    """Draw a point of the l1 sphere whose radius is given per scalar."""
+    e = seeding.normal((numel,), seed, [image_id], "theory dilation")[0]
+    if nonzeros is not None:
+        kept = e.abs().topk(min(nonzeros, numel)).indices
+        e = torch.zeros_like(e).index_copy(0, kept, e[kept])
+    return e * (radius * numel / e.abs().sum())
 
 
 def make_matrix(

@@ -95,20 +95,24 @@ def draw_figure(
     FigureCanvasAgg(figure)
     grid = figure.subplots(lines, columns, squeeze=False).flat
     for axes, panel in zip(grid, panels, strict=False):
-        for method, label in methods.items():
-            rows = [row for row in tables[panel.table] if row["method"] == method]
-            if rows:
-                _draw_line(axes, band(rows, panel), label)
-        axes.set(
-            xlabel=panel.x_label,
-            ylabel=panel.y_label,
-            xscale=panel.x_scale,
-            yscale=panel.y_scale,
-        )
-        axes.grid(True, which="both", alpha=0.25)
-        axes.legend(fontsize=8)
+        _draw_panel(axes, panel, tables[panel.table], methods)
     figure.suptitle(title, fontsize=11)
     return folder.write("figure.png", lambda path: figure.savefig(path, format="png", dpi=130))
+
+
+def _draw_panel(axes: Axes, panel: Panel, table: Sequence[Row], methods: Mapping[str, str]) -> None:
+    for method, label in methods.items():
+        rows = [row for row in table if row["method"] == method]
+        if rows:
+            _draw_line(axes, band(rows, panel), label)
+    axes.set(
+        xlabel=panel.x_label,
+        ylabel=panel.y_label,
+        xscale=panel.x_scale,
+        yscale=panel.y_scale,
+    )
+    axes.grid(True, which="both", alpha=0.25)
+    axes.legend(fontsize=8)
 
 
 def _draw_line(axes: Axes, line: np.ndarray, label: str) -> None:

@@ -138,9 +138,7 @@ def run_paste(keys: PasteKeys, errors: Console) -> tuple[str, int]:
                     f"{name!r} was cut from one of {record.photo_size[0]} x {record.photo_size[1]}."
                 )
             picture = _load_square(restored[name], profile)
-            observed = (
-                _observed(Path(str(keys.masks)), masks, name, picture.shape[2]) if masks else None
-            )
+            observed = _observed(keys, masks, name, picture.shape[2]) if masks else None
             pasted = paste(result[:3], picture, record.square, keys.feather, observed)
             result = torch.cat([pasted, alpha])
         write_png(outputs[Path(photo).stem], result, profile.raw if profile else None)
@@ -172,8 +170,8 @@ def _load_square(path: Path, profile: Profile | None) -> Tensor:
     return torch.from_numpy(np.array(own)).permute(2, 0, 1) / GREY_LEVELS - 1
 
 
-def _observed(named: Path, masks: dict[str, Path], name: str, size: int) -> Tensor:
-    path = file_for(name, named, masks)
+def _observed(keys: PasteKeys, masks: dict[str, Path], name: str, size: int) -> Tensor:
+    path = file_for(name, Path(str(keys.masks)), masks)
     if path is None:
         raise InputError(
             f"There is no mask for {name!r}.", hint="Masks go with faces by their names."

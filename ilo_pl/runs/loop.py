@@ -23,6 +23,7 @@ from ilo_pl.callbacks.signals import StopSignals
 from ilo_pl.callbacks.stopwatch import Stopwatch
 from ilo_pl.config.run import RunConfig
 from ilo_pl.errors import InputError, OutputError, Stopped, TrainerError
+from ilo_pl.generators.precision import tf32
 from ilo_pl.inversion.module import ILOInversion
 from ilo_pl.inversion.processes import Processes, orphaned
 from ilo_pl.inversion.task import InverseTask
@@ -79,7 +80,7 @@ def search(
         OutputError: results cannot be written.
         Stopped: a signal ended the search; the state is on the disk.
     """
-    with StopSignals(orphaned) as stop, quiet_lightning():
+    with StopSignals(orphaned) as stop, quiet_lightning(), tf32(config.trainer.tf32):
         try:
             logger = make_logger(config.logger, ledger.folder.inside("log"))
             one = _UnitSearch(

@@ -68,6 +68,9 @@ def _run(
         console.print(
             escape(f"{len(ready.bad)} of {len(ready.source.ids)} images cannot be used: {first}")
         )
+    share = _missing_share(ready)
+    if share:
+        console.print(f"{share:.1%} of the pixels are missing.", highlight=False)
     if ready.task is None:
         whole = _denoise(ready, console, label)
     else:
@@ -78,6 +81,13 @@ def _run(
     if ready.config.ordered:
         _write_video(ready, whole, console)
     return scores
+
+
+def _missing_share(ready: Assembly) -> float:
+    """Return the share of the measurements that a mask hides of the first image that can be used."""
+    ids = ready.source.ids
+    index = next(i for i, image_id in enumerate(ids) if image_id not in ready.bad)
+    return float(ready.source.load([index]).operator.missing_share()[0])
 
 
 def check(config: RunConfig) -> None:
@@ -161,6 +171,6 @@ def _scores(ready: Assembly, found: Sequence[str]) -> list[Scores] | list[Guided
         classifier = source.load([0]).operator
         assert isinstance(classifier, Classifier)
         target = classifier.index(config.operator.target)
-        return score_guided(folder, found, classifier.cpu(), target)
+        return score_guided(folder, found, classifier, target)
     references = {i: path for i, path in ready.references.items() if i in found}
     return score_run(folder, references) if references else []

@@ -51,6 +51,8 @@ def make_trainer(
             # The process is one by itself: Lightning is not to look for torchrun or SLURM.
             plugins=[SafeCheckpointIO(), LightningEnvironment()],
             precision=choose_precision(config),
+            # False would switch off what the caller has switched on.
+            deterministic=config.deterministic or None,
             callbacks=list(callbacks),
             logger=logger or False,
             enable_model_summary=False,
