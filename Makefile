@@ -1,22 +1,49 @@
 # Two commands set everything up on a machine with Python 3.11 and make:
 #   make demo   restore the shipped portrait; pictures and figures in demo/
-#   make test   linters, types and tests
+#   make test   linters, types and tests; a selection of them with the oldest versions of what it needs
+# And on a machine with a CUDA device, with or without a network (docs/scaling.md):
+#   make test-gpu
 PYTHON ?= python3.11
+GPU_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+# What of the engine leans on torch and Lightning.
+SELECTION := tests/inversion tests/test_inversion.py tests/test_promises.py tests/test_objective.py tests/operators/test_linear.py
+GPU := .venv-gpu
 
-.PHONY: demo test clean
+.PHONY: demo test test-newest test-oldest test-gpu wheels clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
 	rm -rf demo
 	$(BIN)/ilo-pl demo output=demo
 
-test: $(VENV)/installed-dev
+test: test-newest test-oldest
+
+test-newest: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# Old versions warn of newer ones beside them, so warnings are no errors there.
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/pytest -W default -p no:cacheprovider $(SELECTION)
+
+# Takes the Python at hand with what it has, torch above all; wheels/ may bring what it lacks.
+test-gpu:
+	test -d $(GPU) || $(GPU_PYTHON) -m venv --system-site-packages $(GPU)
+	test ! -d wheels || $(GPU)/bin/pip install --quiet --no-index --no-deps wheels/*.whl
+	PYTHONPATH=. $(GPU)/bin/python -m pytest -m gpu tests/gpu
+
+# On a machine with a network, for one without: all but torch, Lightning and what they bring.
+wheels: $(VENV)/bin/python
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest wheels lpips omegaconf hydra-core \
+		"antlr4-python3-runtime==4.9.*" pydantic pydantic-core annotated-types typing-inspection safetensors platformdirs pooch \
+		rich markdown-it-py mdurl pygments click pyyaml pytest iniconfig pluggy hypothesis sortedcontainers requests
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir wheels wheels/*.tar.gz
+	rm -f wheels/*.tar.gz
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -29,5 +56,10 @@ $(VENV)/installed-dev: pyproject.toml setup.cfg | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@ $(VENV)/installed
 
+$(OLDEST)/installed: tests/oldest.txt pyproject.toml setup.cfg
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -r tests/oldest.txt "pytest>=8" "hypothesis>=6" -e .
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(OLDEST) $(GPU) wheels demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

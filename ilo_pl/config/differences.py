@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ilo_pl.config.run import RUN_PATHS, RunConfig
@@ -41,6 +41,14 @@ def is_free(key: str) -> bool:
     return group in FREE or (group == "trainer" and rest in FREE_TRAINER)
 
 
+def anchored(config: RunConfig) -> RunConfig:
+    """Return a run whose files are named from the root, so that it can go on from any working directory.
+
+    What is no file, such as a registered name of weights, stays as it is.
+    """
+    return RunConfig(**{k: _each_path(k, v, _absolute) for k, v in config.model_dump().items()})
+
+
 def _complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a configuration with all its keys, where it is one of this version."""
     try:
@@ -64,10 +72,19 @@ def _differ(key: str, old: Any, new: Any) -> bool:
 
 def _located(key: str, value: Any) -> Any:
     """Return a value with every path in it in the one form that tells files apart."""
+    return _each_path(key, value, lambda path: os.path.normcase(os.path.realpath(path)))
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if os.path.exists(path) else path
+
+
+def _each_path(key: str, value: Any, change: Callable[[str], str]) -> Any:
+    """Return the value of a dotted key with every path in it changed, however deep."""
     if isinstance(value, Mapping):
-        return {name: _located(f"{key}.{name}", inner) for name, inner in value.items()}
+        return {name: _each_path(f"{key}.{name}", inner, change) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_located(key, inner) for inner in value]
+        return [_each_path(key, inner, change) for inner in value]
     if isinstance(value, str) and key in RUN_PATHS and "\0" not in value:
-        return os.path.normcase(os.path.realpath(value))
+        return change(value)
     return value

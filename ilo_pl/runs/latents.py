@@ -121,7 +121,7 @@ def generator_of(
     stored = metadata.get("weights") if own and weights is None else None
     if stored and os.path.isabs(stored) and not os.path.exists(stored):
         raise InputError(
-            f"The latents were made with the weights {stored}, which are not there.",
+            f"The latents were made with the weights {stored[:200]}, which are not there.",
             hint="Give them with --weights.",
         )
     if seed is None and own:

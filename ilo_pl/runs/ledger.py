@@ -18,6 +18,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from ilo_pl.config.differences import anchored
 from ilo_pl.config.run import RunConfig
 from ilo_pl.errors import ConfigurationError, OutputError
 from ilo_pl.inversion.processes import orphaned
@@ -69,6 +70,7 @@ class Ledger:
             ConfigurationError: the run in the folder has another configuration, or other images.
             OutputError: the folder holds something else, or cannot be written.
         """
+        config = anchored(config)
         if not (self.folder.path / NAME).exists():
             _check_fresh(self.folder)
         record, same = self._take_up(config)

@@ -122,9 +122,17 @@ class _FolderWatch(pl.Callback):
         self._ledger = ledger
         self._looked = 0.0
 
-    def on_train_batch_end(self, *args: Any) -> None:
-        """Look once a second, before anything is written at the end of a step."""
-        if time.monotonic() - self._looked > CHECK_SECONDS:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Look once a second, and before the results are written at the end of the last step."""
+        last = batch_idx + 1 == trainer.num_training_batches
+        if last or time.monotonic() - self._looked > CHECK_SECONDS:
             self._ledger.check_there()
             self._looked = time.monotonic()
 

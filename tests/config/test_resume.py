@@ -114,6 +114,13 @@ def test_a_folder_alone_goes_on(
         assert command(monkeypatch, "invert", *again) == 0, capsys.readouterr().err
         assert lost.read_bytes() == before
     assert load_run_config(place / "out").seed == 3
+    elsewhere = place / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    lost.unlink()
+    assert command(monkeypatch, "invert", "output=../out", "resume=true") == 0
+    assert lost.read_bytes() == before
+    monkeypatch.chdir(place)
     assert command(monkeypatch, "invert", "output=out", "resume=true", "seed=4") == 2
     assert "With output= and resume=true alone" in capsys.readouterr().err
     assert command(monkeypatch, "invert", "output=nothing", "resume=true") == 2
