@@ -281,13 +281,13 @@ def importing(job: Job, output: Path, draw: random.Random, times: int = 8) -> No
 
 
 def kill_at(function: str, call: int) -> Sabotage:
-    """Return a sabotage: SIGKILL at the n-th call of a function of ``os``, just before it."""
+    """Return a sabotage: SIGKILL at the n-th call of a function of ``os`` for a checkpoint, just before it."""
     original = getattr(os, function)
     calls = 0
 
     def replaced(*arguments: object) -> object:
         nonlocal calls
-        if "ckpt" in str(arguments[0]) or function == "fsync":
+        if "ckpt" in path_of(arguments[0]):
             calls += 1
             if calls == call:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -296,11 +296,19 @@ def kill_at(function: str, call: int) -> Sabotage:
     return lambda: setattr(os, function, replaced)
 
 
+def path_of(file: object) -> str:
+    """Return the path of what ``os`` is called with: a path, or the descriptor of an open file."""
+    return os.readlink(f"/proc/self/fd/{file}") if isinstance(file, int) else str(file)
+
+
 def full_disk() -> None:
     """Let every checkpoint find the disk full."""
+    original = os.fsync
 
     def fail(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        if "ckpt" in path_of(descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(descriptor)
 
     os.fsync = fail  # type: ignore[assignment]
     warnings.simplefilter("ignore")

@@ -48,14 +48,14 @@ class SafeCheckpointIO(TorchCheckpointIO):
         data = buffer.getbuffer()
         path = Path(path)
         with atomic(path) as temporary:
-            _write(temporary, data)
+            temporary.write_bytes(data)
             # First the digests, of all files that there can be if the next steps are cut off.
             before = _known(path)
             if before is None:
                 before = [_digest(path.read_bytes())] if path.exists() else []
             known = [_digest(data), *before][:3]
             with atomic(_beside(path)) as digests:
-                _write(digests, "".join(f"{digest}\n" for digest in known).encode())
+                digests.write_text("".join(f"{digest}\n" for digest in known), "ascii")
             if path.exists():
                 os.replace(path, _previous(path))
         _log.debug("checkpoint %s: %d bytes", path, len(data))
@@ -116,13 +116,6 @@ def _beside(path: Path) -> Path:
 
 def _digest(data: Any) -> str:
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
-
-
-def _write(path: Path, data: Any) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _known(path: Path) -> list[str] | None:

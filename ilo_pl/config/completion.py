@@ -30,7 +30,6 @@ RUN_PATHS = (
     "operator.file",
     "operator.weights",
 )
-Items = list[CompletionItem[str]]
 
 
 def complete_assignment(
@@ -38,7 +37,7 @@ def complete_assignment(
     values: Mapping[str, Sequence[str]],
     paths: Collection[str],
     help_of: Mapping[str, str] | None = None,
-) -> Items:
+) -> list[CompletionItem[str]]:
     """Return what ``key=value`` may be going to be.
 
     Args:
@@ -62,7 +61,9 @@ def complete_assignment(
     return [CompletionItem(f"{key}={v}") for v in values.get(key, ()) if v.startswith(value)]
 
 
-def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+def complete_run(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
     """Complete a key of a run."""
     return complete_assignment(incomplete, _run_values(), RUN_PATHS)
 

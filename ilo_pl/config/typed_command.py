@@ -64,7 +64,9 @@ class TypedCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Say that every option is a key."""
         formatter.write_paragraph()
-        formatter.write_text("Each option can be written as key=value, too: --seed 1 is seed=1.")
+        formatter.write_text(
+            "Each option can be written as key=value, too: --output DIR is output=DIR."
+        )
         super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -27,7 +27,7 @@ from ilo_pl.io.measurements import Measurements, Origin, load_measurements
 from ilo_pl.runs.latents import POINT_FORMAT, load_point
 from tests.io.icc import cmyk_profile, rgb_profile
 
-MUTATIONS = int(os.environ.get("ILO_PL_MUTATIONS", "720"))
+MUTATIONS = int(os.environ.get("ILO_PL_MUTATIONS", "1100"))
 MOST_SECONDS = 5.0
 MOST_BYTES = 1 << 30
 ORIGIN = Origin((3, 32, 32), 5, "inversion", {"name": "identity"}, {"name": "none"})
