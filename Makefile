@@ -9,7 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 # What of the engine leans on torch and Lightning.
-SELECTION := tests/inversion tests/test_inversion.py tests/test_promises.py tests/test_objective.py tests/operators/test_linear.py
+SELECTION := tests/inversion tests/io tests/callbacks tests/test_inversion.py tests/test_promises.py tests/test_objective.py \
+	tests/test_measuring.py tests/operators/test_linear.py
 GPU := .venv-gpu
 
 .PHONY: demo test test-newest test-oldest test-gpu wheels clean
