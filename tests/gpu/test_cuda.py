@@ -152,6 +152,7 @@ def test_nothing_in_a_step_waits_for_the_device() -> None:
         optimizer.step()
         walk.stage.settle(before)
     torch.cuda.set_sync_debug_mode("default")
+    assert bool(torch.isfinite(walk.stage.best_loss).all())
 
 
 def test_rendering_is_the_same_whatever_tf32_is_set_to() -> None:
