@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -181,7 +181,10 @@ def _opened(path: Path) -> Iterator[InputContainer]:
 
     try:
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-        with av.open(str(path), options=options, metadata_errors="replace") as container:
+        # Titles that are no UTF-8: since PyAV 19 they are no error by themselves.
+        old = int(av.__version__.partition(".")[0]) < 19
+        lenient: dict[str, Any] = {"metadata_errors": "replace"} if old else {}
+        with av.open(str(path), options=options, **lenient) as container:
             if not container.streams.video:
                 raise InputError(f"{path} cannot be read as a video: it has no pictures.")
             codec = container.streams.video[0].codec_context
