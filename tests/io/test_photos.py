@@ -154,6 +154,48 @@ def test_twelve_bits_are_not_black(tmp_path: Path) -> None:
     assert np.abs(found - expected).max() < 1e-3
 
 
+def png16(path: Path, values: np.ndarray, kind: int, chunk: bytes = b"") -> None:
+    """Write a PNG of 16 bits by its specification; ``kind`` is its colour type."""
+
+    def part(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    clear = part(b"tRNS", chunk) if chunk else b""
+    body = part(b"IHDR", head) + clear + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def test_twelve_bits_of_colours_are_not_black(tmp_path: Path) -> None:
+    values = np.linspace(0, 4095, 8 * 8 * 4).reshape(8, 8, 4).round()
+    # Colour types of PNG: colours, greys with alpha, colours with alpha.
+    for kind, channels in ((2, 3), (4, 2), (6, 4)):
+        path = tmp_path / f"{kind}.png"
+        png16(path, values[..., :channels], kind)
+        with pytest.raises(InputError, match="nearly black.*multiply"):
+            load_image(path)
+        png16(path, values[..., :channels] * 16, kind)
+        assert load_image(path).rgb.max() > 0.9
+    path = tmp_path / "x.ppm"
+    path.write_bytes(b"P6 8 8 65535\n" + values[..., :3].astype(">u2").tobytes())
+    with pytest.raises(InputError, match="nearly black"):
+        load_image(path)
+    path.write_bytes(b"P6 8 8 4095\n" + values[..., :3].astype(">u2").tobytes())
+    assert load_image(path).rgb.max() > 0.9
+
+
+def test_a_transparent_grey_of_sixteen_bits(tmp_path: Path) -> None:
+    values = np.full((8, 8), 50000)
+    values[:3] = 40000
+    png16(tmp_path / "x.png", values, 0, struct.pack(">H", 40000))
+    alpha = load_image(tmp_path / "x.png").alpha
+    assert alpha is not None
+    assert np.array_equal(alpha.numpy(), values == 50000)
+
+
 def test_sixteen_bits_and_their_inversion(tmp_path: Path) -> None:
     ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
     for path, expected in (
