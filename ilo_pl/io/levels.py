@@ -43,7 +43,7 @@ def is_deep(image: Image.Image) -> bool:
 
 def is_halved(file: Image.Image) -> bool:
     """Return whether Pillow keeps the upper 8 of the 16 bits of an opened picture's colours."""
-    args = [tile[3] for tile in file.tile]
+    args = [tile[3] for tile in getattr(file, "tile", [])]
     raw = [a if isinstance(a, tuple) else (a,) for a in args]
     return any(str(a[0]).partition(";16")[1] or WHITE_16 in a[1:] for a in raw if a)
 
@@ -55,7 +55,7 @@ def check_colours(path: Path, image: Image.Image) -> None:
         InputError: all are so small that they must be meant otherwise.
     """
     colours = image.getbands()[: 1 if image.mode == "LA" else 3]
-    most = max(image.getchannel(band).getextrema()[1] for band in colours)
+    most = max(int(np.array(image.getchannel(band)).max()) for band in colours)
     if image.mode != "CMYK" and 0 < most <= DARK // 256:
         raise InputError(f"{path} holds colours up to about {most * 256} of 65535, {BLACK}")
 
