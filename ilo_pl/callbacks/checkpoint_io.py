@@ -11,6 +11,7 @@ import hashlib
 import io
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,7 +104,10 @@ def good(path: Path) -> Iterator[Path]:
 def skip(path: Path, why: str) -> None:
     """Remove a checkpoint that cannot be gone on from, and say so in a warning."""
     warnings.warn(f"{why} It is skipped.", stacklevel=3)
-    path.unlink(missing_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _previous(path: Path) -> Path:

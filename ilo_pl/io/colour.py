@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 # What a profile describes, by its own signature, and the mode of Pillow that its transform takes.
 MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 # Profiles of sRGB differ in rounding; no picture is changed by as little.
 SAME = 2
+# How cameras name it (DCF 2.0), and what the gAMA chunk of PNG holds for sRGB.
+ADOBE_RGB = "R03"
+SRGB_GAMMA = 1 / 2.2
 HIGH_PRECISION = ImageCms.Flags.HIGHRESPRECALC
 
 
@@ -38,11 +41,26 @@ def profile_of(image: Image.Image) -> tuple[Profile | None, str]:
     """
     raw = image.info.get("icc_profile")
     if not raw:
-        return None, ""
+        return None, _only_named(image)
     profile = _read(raw)
     if profile is None:
         return None, "is damaged"
     return (profile, "") if _describes(profile, image.mode) else (None, "is for other pictures")
+
+
+def _only_named(image: Image.Image) -> str:
+    """Return what a picture without a profile says of other colours than those of sRGB, if it does."""
+    try:
+        exif = Image.Image.getexif(image)
+        interoperability = exif.get_ifd(ExifTags.IFD.Interop).get(1)
+    except Exception:  # damaged EXIF raises nearly anything, and says nothing of colours
+        interoperability = None
+    if interoperability == ADOBE_RGB:
+        return "is Adobe RGB by its EXIF data and not embedded"
+    gamma = image.info.get("gamma")
+    if gamma and "srgb" not in image.info and abs(gamma - SRGB_GAMMA) > 0.01:
+        return f"is a gamma of {gamma:g} and not embedded"
+    return ""
 
 
 def _describes(profile: Profile, mode: str) -> bool:

@@ -14,7 +14,14 @@ from ilo_pl.io.formats import SUFFIXES, UNREADABLE, printable
 # A file name may have 255 bytes, and results add to it.
 MAX_ID = 180
 LIST_SUFFIX = ".txt"
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# The longer marks first: that of UTF-32 begins like one of UTF-16.
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+MARK = "\ufeff"
 
 
 def find_images(path: Path) -> dict[str, Path]:
@@ -70,7 +77,12 @@ def _images_in(path: Path) -> list[Path]:
     """Return the images of a folder; hidden files, such as macOS leaves behind, are none."""
     if not path.is_dir():
         raise InputError(f"There is no file or folder {path}.")
-    seen = [f for f in sorted(path.iterdir()) if not f.name.startswith(".") and f.is_file()]
+    # A link that leads nowhere is among them, to be named as what cannot be read.
+    seen = [
+        f
+        for f in sorted(path.iterdir())
+        if not f.name.startswith(".") and (f.is_file() or (f.is_symlink() and not f.exists()))
+    ]
     files = [file for file in seen if file.suffix.lower() in SUFFIXES]
     others = [file for file in seen if file.suffix.lower() in UNREADABLE]
     if not files and not others:
@@ -94,15 +106,14 @@ def _without_twins(others: Sequence[Path], files: Sequence[Path]) -> list[Path]:
 
 
 def _listed(path: Path) -> list[Path]:
-    """Return the files of a list: UTF-8 or UTF-16 with its mark; other bytes are taken as the disk has them."""
+    """Return the files of a list: UTF-8, or another UTF with its mark; other bytes are taken as the disk has them."""
     data = path.read_bytes()
-    if data.startswith(UTF_16):
-        text = data.decode("utf-16")
-    elif b"\0" in data:
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
+    text = data.decode(encoding) if encoding else os.fsdecode(data)
+    if "\0" in text:
         raise InputError(f"The list {path} is no text in UTF-8.", hint="Save it as UTF-8.")
-    else:
-        text = os.fsdecode(data.removeprefix(codecs.BOM_UTF8))
-    lines = [line.strip() for line in text.splitlines()]
+    # Lists that were joined have marks inside, too.
+    lines = [line.strip().removeprefix(MARK).strip() for line in text.splitlines()]
     files = [path.parent / line for line in lines if line and not line.startswith("#")]
     if not files:
         raise InputError(f"The list {path} names no image.", hint="Write one path on each line.")

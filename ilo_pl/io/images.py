@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ilo_pl.io.colour import Profile, grey_curve, profile_of, to_srgb
 from ilo_pl.io.formats import opened, quiet
-from ilo_pl.io.levels import grey_levels, is_deep, scale_of
+from ilo_pl.io.levels import check_colours, grey_levels, is_deep, is_halved, scale_of
 
 FIRST_TURNED = 5  # EXIF orientations from here on swap width and height
 # Further pictures of these are previews, depth or gain maps.
@@ -173,9 +173,13 @@ def _decoded(
 
     The colours are ``(3, H, W)``: uint8, or float in [-1, 1] where the file has more than 8 bits.
     """
+    alpha = None
     scale = scale_of(file) if is_deep(file) else None
+    halved = is_halved(file)
     image = ImageOps.exif_transpose(file)
     image.load()
+    if halved and scale is None:
+        check_colours(path, image)
     profile, problem = profile_of(image)
     if problem:
         _warn(f"The colour profile of {path} {problem}; its colours are taken for sRGB.")
@@ -184,8 +188,11 @@ def _decoded(
         curve = grey_curve(profile)
         if curve is not None:
             greys = np.interp(greys, np.linspace(-1, 1, len(curve)), curve).astype(np.float32)
-        return torch.from_numpy(greys).expand(3, -1, -1).clone(), None, None
-    alpha = None
+        # One grey that stands for what is transparent.
+        clear = image.info.get("transparency")
+        if clear is not None:
+            alpha = (_tensor(image) != clear).float()
+        return torch.from_numpy(greys).expand(3, -1, -1).clone(), alpha, None
     if image.has_transparency_data:
         whole = image.convert("RGBA")
         alpha = _tensor(whole.getchannel("A")).float() / 255

@@ -1,4 +1,4 @@
-"""Greyscale pictures of more than 8 bits: which number is white."""
+"""Pictures of more than 8 bits: which number is white."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ WHITE_IS_ZERO = 0
 WHITE_16 = 65535
 # 16-bit files of 12-bit cameras end here; anything as dark would be seen as black.
 DARK = 4096
+BLACK = (
+    "so that it would be nearly black. If it is of 12 bits, multiply its numbers by 16; if it is as dark, "
+    "save it with 8 bits."
+)
 HINT = "Save it with 8 bits, or with 16 bits from black = 0 to white = 65535."
 
 
@@ -35,6 +39,25 @@ class Scale(NamedTuple):
 def is_deep(image: Image.Image) -> bool:
     """Return whether a picture's greys are numbers of more than 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
+
+
+def is_halved(file: Image.Image) -> bool:
+    """Return whether Pillow keeps the upper 8 of the 16 bits of an opened picture's colours."""
+    args = [tile[3] for tile in getattr(file, "tile", [])]
+    raw = [a if isinstance(a, tuple) else (a,) for a in args]
+    return any(str(a[0]).partition(";16")[1] or WHITE_16 in a[1:] for a in raw if a)
+
+
+def check_colours(path: Path, image: Image.Image) -> None:
+    """Make sure that colours of which the upper 8 of 16 bits were kept were meant as 16 bits.
+
+    Raises:
+        InputError: all are so small that they must be meant otherwise.
+    """
+    colours = image.getbands()[: 1 if image.mode == "LA" else 3]
+    most = max(int(np.array(image.getchannel(band)).max()) for band in colours)
+    if image.mode != "CMYK" and 0 < most <= DARK // 256:
+        raise InputError(f"{path} holds colours up to about {most * 256} of 65535, {BLACK}")
 
 
 def scale_of(file: Image.Image) -> Scale:
@@ -74,9 +97,6 @@ def grey_levels(path: Path, image: Image.Image, scale: Scale) -> npt.NDArray[np.
     if not 0 <= least <= most <= scale.white:  # also where there is a NaN
         raise InputError(f"{holds}; those from 0 to {scale.white:g} are read. {HINT}")
     if scale.white == WHITE_16 and 0 < most < DARK:
-        raise InputError(
-            f"{holds} of 65535, so that it would be nearly black. If it is of 12 bits, multiply its "
-            "numbers by 16; if it is as dark, save it with 8 bits."
-        )
+        raise InputError(f"{holds} of 65535, {BLACK}")
     greys = values / np.float32(scale.white / 2) - 1
     return -greys if scale.inverted else greys

@@ -63,7 +63,7 @@ def read_record(path: Path) -> Record:
         InputError: there is none, or it is damaged.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8-sig"))
         if content["format"] != RECORD_FORMAT:
             raise ValueError(f"its format is not {RECORD_FORMAT}")
         width, height = (int(v) for v in content["photo_size"])

@@ -82,7 +82,7 @@ def read_landmarks(path: Path, ids: Sequence[str]) -> Mapping[str, Face]:
         InputError: the file cannot be read, or something in it is no face.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"The landmarks {path} cannot be read: {error}.") from error
     alone = isinstance(content, list) or (isinstance(content, dict) and "eyes" in content)

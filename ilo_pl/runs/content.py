@@ -12,6 +12,9 @@ from ilo_pl.errors import InputError
 from ilo_pl.io.video import is_video
 from ilo_pl.weights.registry import registry
 
+# How the keys of images begin, and what stands for one that cannot be read.
+IMAGE = "input "
+UNREADABLE = ""
 GROUPS = ("generator", "operator", "noise", "method", "follow")
 
 
@@ -58,7 +61,7 @@ def belongings(config: RunConfig, images: Mapping[str, Path]) -> dict[str, Path]
     """
     given = Path(config.input or "")
     # The frames of a video are unpacked anew for every run.
-    found = {"input": given} if is_video(given) else {f"input {i}": p for i, p in images.items()}
+    found = {"input": given} if is_video(given) else {f"{IMAGE}{i}": p for i, p in images.items()}
     for group in GROUPS:
         for key, text in _texts(config.model_dump(mode="json")[group], group):
             path = Path(text)
@@ -83,7 +86,7 @@ def content(
         before: what they held when the run was begun.
 
     Raises:
-        InputError: one of them cannot be read.
+        InputError: one of them, that is no image, cannot be read.
     """
     found: dict[str, Stamp | str] = {}
     for key, path in files.items():
@@ -91,7 +94,10 @@ def content(
         try:
             found[key] = stamp(path, known if isinstance(known, Stamp) else None)
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+            if not key.startswith(IMAGE):
+                raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+            # It is left out of its batch with the reason, and the others are done.
+            found[key] = UNREADABLE
     generator = config.generator
     # Those in the package are registered by the generator's name.
     entry = registry().get(generator.weights or generator.name.replace("_", "-"))
@@ -110,7 +116,7 @@ def replaced(
     lines = []
     for key in {**before, **now}:
         old, new = before.get(key), now.get(key)
-        if _digest(old) == _digest(new) or (key.startswith("input ") and None in (old, new)):
+        if _digest(old) == _digest(new) or (key.startswith(IMAGE) and None in (old, new)):
             continue
         place = f" ({files[key]})" if key in files else ""
         word = "was added" if old is None else "is gone" if new is None else "has other content"

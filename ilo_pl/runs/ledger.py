@@ -202,7 +202,7 @@ class Ledger:
         self._entries[unit] = entry
         _log.info("batch %d is done: %s", unit, ", ".join(entry.ids))
         for file in self.checkpoint(unit).parent.glob(f"{unit:05d}.ckpt*"):
-            file.unlink(missing_ok=True)
+            _remove(file)
 
     def checkpoint(self, unit: int) -> Path:
         """Return the path of a batch's checkpoint."""
@@ -220,9 +220,9 @@ class Ledger:
             rows = [{"id": i, "reason": reason} for i, reason in whole.failures.items()]
             write_table(self.folder, FAILURES, rows)
         else:  # of a start before this one
-            (self.folder.path / FAILURES).unlink(missing_ok=True)
+            _remove(self.folder.path / FAILURES)
         for orphan in self.folder.path.rglob(".*.part"):
-            orphan.unlink(missing_ok=True)
+            _remove(orphan)
         shutil.rmtree(self.checkpoint(0).parent, ignore_errors=True)
         self._locks.close()
         return whole
@@ -246,10 +246,18 @@ def await_run(folder: RunFolder) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a file of the run's own, or what lies in its place; a folder behind a link is not touched.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} could not be removed: {error}.") from error
 
 
 def _check_fresh(folder: RunFolder) -> None:

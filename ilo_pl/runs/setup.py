@@ -79,9 +79,10 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
         folder.check()
     generator = config.generator.make(imports=True)
     shape = generator.image_shape
-    for path in references.values():
-        check_size(path, image_size(path), shape)
     source, origin, bad = _source(config, files, shape)
+    # Often they are the images themselves: one that cannot be used needs no true image.
+    for path in (path for image_id, path in references.items() if image_id not in bad):
+        check_size(path, image_size(path), shape)
     if config.outside:
         require_bm3d()
     config = _with_batch_size(config, place, folder, generator, source)

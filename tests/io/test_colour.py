@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +139,29 @@ def test_pasted_faces_have_the_photos_colours(
     inside[10:30, 10:30] = True
     assert np.array_equal(stored[~inside], colours[~inside])
     assert np.abs(p3_to_srgb(stored[inside].astype(float)) - [100, 150, 200]).max() < 1.5
+
+
+def test_colours_that_are_named_and_not_embedded_are_told(tmp_path: Path) -> None:
+    # TIFF 6.0: a directory with EXIF's, that with Interoperability's, that with its index.
+    exif = b"Exif\0\0II*\0\x08\0\0\0"
+    for tag, kind, count, value in (
+        (0x8769, 4, 1, 26),
+        (0xA005, 4, 1, 44),
+        (1, 2, 4, int.from_bytes(b"R03\0", "little")),
+    ):
+        exif += struct.pack("<HHHIII", 1, tag, kind, count, value, 0)
+    picture = Image.new("RGB", (8, 8), (60, 140, 80))
+    picture.save(tmp_path / "named.jpg", exif=exif)
+    with pytest.warns(UserWarning, match=r"Adobe RGB by its EXIF data.*taken for sRGB"):
+        load_image(tmp_path / "named.jpg")
+    for gamma, told in ((100000, 1), (45455, 0)):
+        path = tmp_path / f"{gamma}.png"
+        picture.save(path)
+        raw = path.read_bytes()
+        chunk = b"gAMA" + struct.pack(">I", gamma)
+        chunk = struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        path.write_bytes(raw[:33] + chunk + raw[33:])
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            load_image(path)
+        assert [w for w in seen if "gamma of 1 " in str(w.message)] == seen and len(seen) == told

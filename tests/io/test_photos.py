@@ -104,7 +104,7 @@ def test_what_cannot_be_read_is_named_with_the_way_out(
     folder.mkdir()
     Image.fromarray(quarters()).save(folder / "good.png")
     Image.fromarray(quarters()).save(folder / "raw.dng", "TIFF")  # DNG is TIFF, with a preview
-    for name in ("canon.CR2", "layers.psd", "new.jxl"):
+    for name in ("canon.CR2", "layers.psd", "new.jxl", "burst.heics", "old.ico"):
         (folder / name).write_bytes(b"x" * 100)
     (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
@@ -113,7 +113,7 @@ def test_what_cannot_be_read_is_named_with_the_way_out(
     )
     assert status == 3
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.png"]
-    assert error.count("not done") == 5
+    assert error.count("not done") == 7
     for words in ("raw.dng is a raw photo", "canon.CR2 is a raw", "PSD", "JXL", 'ilo_pl[heif]"'):
         assert words in error
     assert "Export it as JPEG" in error
@@ -152,6 +152,48 @@ def test_twelve_bits_are_not_black(tmp_path: Path) -> None:
     (tmp_path / "12.tif").write_bytes(raw + struct.pack("<H", len(entries)) + table + bytes(4))
     found = (load_image(tmp_path / "12.tif").rgb[1].double().numpy() + 1) * 127.5
     assert np.abs(found - expected).max() < 1e-3
+
+
+def png16(path: Path, values: np.ndarray, kind: int, chunk: bytes = b"") -> None:
+    """Write a PNG of 16 bits by its specification; ``kind`` is its colour type."""
+
+    def part(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    clear = part(b"tRNS", chunk) if chunk else b""
+    body = part(b"IHDR", head) + clear + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def test_twelve_bits_of_colours_are_not_black(tmp_path: Path) -> None:
+    values = np.linspace(0, 4095, 8 * 8 * 4).reshape(8, 8, 4).round()
+    # Colour types of PNG: colours, greys with alpha, colours with alpha.
+    for kind, channels in ((2, 3), (4, 2), (6, 4)):
+        path = tmp_path / f"{kind}.png"
+        png16(path, values[..., :channels], kind)
+        with pytest.raises(InputError, match=r"nearly black.*multiply"):
+            load_image(path)
+        png16(path, values[..., :channels] * 16, kind)
+        assert load_image(path).rgb.max() > 0.9
+    path = tmp_path / "x.ppm"
+    path.write_bytes(b"P6 8 8 65535\n" + values[..., :3].astype(">u2").tobytes())
+    with pytest.raises(InputError, match="nearly black"):
+        load_image(path)
+    path.write_bytes(b"P6 8 8 4095\n" + values[..., :3].astype(">u2").tobytes())
+    assert load_image(path).rgb.max() > 0.9
+
+
+def test_a_transparent_grey_of_sixteen_bits(tmp_path: Path) -> None:
+    values = np.full((8, 8), 50000)
+    values[:3] = 40000
+    png16(tmp_path / "x.png", values, 0, struct.pack(">H", 40000))
+    alpha = load_image(tmp_path / "x.png").alpha
+    assert alpha is not None
+    assert np.array_equal(alpha.numpy(), values == 50000)
 
 
 def test_sixteen_bits_and_their_inversion(tmp_path: Path) -> None:
@@ -206,11 +248,28 @@ def test_of_several_frames_the_first_is_read_and_all_can_be_had(
     assert written == [[90 * i, 255 - 90 * i, 40] for i in range(3)]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_lists_as_editors_write_them(tmp_path: Path, encoding: str) -> None:
     names = ["ä.png", "b.png"]
     (tmp_path / "list.txt").write_text("\n".join(names), encoding)
     assert find_images(tmp_path / "list.txt") == {n[:-4]: tmp_path / n for n in names}
+
+
+def test_a_mark_between_joined_lists_is_no_part_of_a_name(tmp_path: Path) -> None:
+    one, other = ("a.png\n".encode("utf-8-sig"), "b.png\n".encode("utf-8-sig"))
+    (tmp_path / "list.txt").write_bytes(one + other)
+    assert sorted(find_images(tmp_path / "list.txt")) == ["a", "b"]
+
+
+def test_a_link_that_leads_nowhere_is_named(prepare: Prepare, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(quarters()).save(folder / "good.png")
+    (folder / "lost.jpg").symlink_to("moved.jpg")
+    keys = ["fraction=0.5", f"input={folder}", f"output={tmp_path}/out"]
+    status, _, error = prepare("random", *keys)
+    assert status == 3
+    assert "not done: lost:" in error
 
 
 def test_a_list_of_other_bytes_is_explained(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def test_photos_that_do_not_work_are_named_and_the_others_done(
     points = np.zeros((68, 2))
     points[36:42], points[42:48], points[48], points[54] = [50, 50], [80, 52], [60, 84], [68, 84]
     faces = {"ann": face, "bad": face, "tiny": face, "zed": points.tolist()}
-    (root / "faces.json").write_text(json.dumps(faces))
+    # As editors of Windows write it: with a byte-order mark.
+    (root / "faces.json").write_text(json.dumps(faces), "utf-8-sig")
     keys = [f"input={photo.parent}", f"output={root}/aligned", "size=32"]
     status, text, error = prepare("align", *keys, f"landmarks={root}/faces.json")
     assert status == 3

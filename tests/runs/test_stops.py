@@ -23,7 +23,7 @@ from ilo_pl.callbacks.checkpoint import Checkpointing
 from ilo_pl.callbacks.checkpoint_io import SafeCheckpointIO
 from ilo_pl.callbacks.events import EventLog
 from ilo_pl.callbacks.signals import StopSignals
-from ilo_pl.errors import InputError, OutputError, Stopped
+from ilo_pl.errors import ConfigurationError, InputError, OutputError, Stopped
 from ilo_pl.inversion.stage import ILOStage
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.runs.ledger import Ledger
@@ -90,6 +90,33 @@ def test_a_folder_that_is_removed_ends_the_run(go: Go, tmp_path: Path) -> None:
             callbacks=(At(7, lambda: shutil.rmtree(out)), At(13, lambda: begun.append(1))),
         )
     assert not begun and not (out / "reconstructions").exists()
+
+
+def test_what_cannot_be_read_holds_up_no_other_image(go: Go, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (folder / "lost.png").symlink_to("moved.png")
+    (folder / "raw.cr2").write_bytes(b"x")
+    for more in ((), ("resume=true",)):
+        go(out, f"reference={folder}", *more)
+        for name, found in (("failures.csv", ["lost", "raw"]), ("metrics.csv", NAMES)):
+            rows = list(csv.DictReader((out / name).read_text().splitlines()))
+            assert [r["id"] for r in rows] == found
+    # What could not be read is not what can be.
+    (folder / "lost.png").unlink()
+    (folder / "lost.png").write_bytes((folder / f"{NAMES[0]}.png").read_bytes())
+    with pytest.raises(ConfigurationError, match=r"lost.*has other content"):
+        go(out, "resume=true")
+
+
+def test_folders_in_the_place_of_files_that_are_tidied_up(go: Go, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    go(out)
+    (out / "state" / "units" / "00000.json").unlink()
+    for name in ("failures.csv", ".grid.png.1.part", "state/checkpoints/00000.ckpt.previous"):
+        (out / name / "x").mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"ckpt.previous.*It is skipped"):
+        go(out, "resume=true")
+    assert not (out / "failures.csv").exists() and not list(out.glob(".*.part"))
 
 
 def test_a_folder_in_a_logs_place_is_said(go: Go, tmp_path: Path) -> None:
