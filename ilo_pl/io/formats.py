@@ -13,20 +13,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from ilo_pl.errors import InputError
 
 SUFFIXES = (
-    *(
-        ".png",
-        ".apng",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".jif",
-        ".jfi",
-        ".mpo",
-        ".webp",
-        ".bmp",
-        ".dib",
-    ),
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo", ".webp"),
+    *(".bmp", ".dib"),
     *(".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".hif"),
     *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 )
@@ -39,19 +27,8 @@ OTHER_SUFFIXES = (
     *(".psd", ".psb", ".xcf", ".kra", ".clip", ".afphoto", ".jxl", ".jxr", ".wdp", ".hdp"),
     *(".exr", ".hdr", ".tga", ".pcx", ".svg", ".svgz", ".eps", ".insp", ".ico", ".icns", ".cur"),
     *(".heics", ".heifs", ".avifs", ".jls", ".jxs", ".jph", ".sgi", ".dds", ".qoi", ".wmf", ".emf"),
-    *(
-        ".fits",
-        ".dcm",
-        ".xbm",
-        ".xpm",
-        ".ora",
-        ".procreate",
-        ".gpr",
-        ".braw",
-        ".cap",
-        ".mef",
-        ".k25",
-    ),
+    *(".fits", ".dcm", ".xbm", ".xpm", ".ora", ".procreate", ".gpr", ".braw", ".cap", ".mef"),
+    ".k25",
 )
 # What looks like a picture in a folder and is none that can be read.
 UNREADABLE = (*RAW_SUFFIXES, *OTHER_SUFFIXES)

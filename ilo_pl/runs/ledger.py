@@ -219,10 +219,11 @@ class Ledger:
         if whole.failures:
             rows = [{"id": i, "reason": reason} for i, reason in whole.failures.items()]
             write_table(self.folder, FAILURES, rows)
-        else:  # of a start before this one
-            _remove(self.folder.path / FAILURES)
-        for orphan in self.folder.path.rglob(".*.part"):
-            _remove(orphan)
+        # What is left of starts before this one; a folder of such a name is somebody's own.
+        left = [] if whole.failures else [self.folder.path / FAILURES]
+        for file in (*left, *self.folder.path.rglob(".*.part")):
+            if not file.is_dir():
+                _remove(file)
         shutil.rmtree(self.checkpoint(0).parent, ignore_errors=True)
         self._locks.close()
         return whole
