@@ -78,10 +78,9 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
     if begins:
         folder.check()
     generator = config.generator.make(imports=True)
-    shape = generator.image_shape
-    source, origin, bad = _source(config, files, shape)
+    source, origin, bad = _source(config, files, shape := generator.image_shape)
     # Often they are the images themselves: one that cannot be used needs no true image.
-    for path in (path for image_id, path in references.items() if image_id not in bad):
+    for path in (references[i] for i in references if i not in bad):
         check_size(path, image_size(path), shape)
     if config.outside:
         require_bm3d()
