@@ -1,0 +1,1 @@
+"""Denoisers: what deviations from the generator's picture are regularised by."""
