@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from ilo_pl.denoisers.network import DenoisingNetwork
 from ilo_pl.generators.mobilestylegan import MobileStyleGAN
+from ilo_pl.inversion.allocator import keep_freed_memory
 
 SIZE = 256
 PATCH = 96
@@ -32,7 +33,8 @@ MAX_SIGMA = 80 / 127.5
 @torch.no_grad()
 def pictures(count: int, random: torch.Generator) -> Tensor:
     """Return pictures of the generator as bytes ``(N, 3, 256, 256)``, three of each."""
-    generator = MobileStyleGAN.pretrained().eval()
+    keep_freed_memory()
+    generator = MobileStyleGAN.pretrained().eval().to(memory_format=torch.channels_last)
     noises = generator.noise_shapes
     found = []
     for number in range(count):
@@ -43,11 +45,14 @@ def pictures(count: int, random: torch.Generator) -> Tensor:
         drawn = [torch.randn(1, *shape, generator=random) for shape in noises]
         with torch.autocast("cpu", torch.bfloat16):
             image = generator.run({}, styles[slots, 0][None], drawn)["image"].float()
+        # As the patches are drawn: the smallest size is seen half of the time.
         for size in (SIZE, 2 * SIZE, 4 * SIZE):
             small = F.interpolate(image, (size, size), mode="bicubic", antialias=True) if size < 1024 else image
             top, left = (int(torch.randint(0, size - SIZE + 1, (), generator=random)) for _ in "yx")
             crop = small[0, :, top : top + SIZE, left : left + SIZE]
             found.append(((crop.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
+        if number % 50 == 49:
+            print(f"{number + 1} pictures", flush=True)
     return torch.stack(found)
 
 
@@ -73,7 +78,7 @@ def main() -> None:
     """Train for a given time and write the averaged weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--pictures", type=int, default=1200)
+    parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="weights to go on from")

@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Discriminator, Field, Tag
 
+from ilo_pl.denoisers import DenoiserName
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.inversion.stage_spec import (
     Count,
     NonNegative,
+    Proximal,
     Rate,
     SplitNumber,
     Stage,
@@ -82,6 +84,19 @@ class ReencodeColumns(Spec):
     lr: Column[Rate] = 0.1
 
 
+class DeviationKeys(Proximal):
+    """Proximal stages behind the others; see :class:`~ilo_pl.inversion.stage_spec.Proximal`.
+
+    Args:
+        steps: proximal steps of each; 0: none.
+        rounds: how many; before each but the first the last stage is searched again, with the deviation in
+            its place.
+    """
+
+    steps: Count = 0
+    rounds: Annotated[Whole, Field(ge=1, le=1000)] = 1
+
+
 class SearchMethod(Spec):
     """A method file of the engine; :class:`Stage` and :class:`Schedule` explain the keys and bound them.
 
@@ -109,6 +124,7 @@ class SearchMethod(Spec):
     # By the loss's name a column of weights, or a mapping of them and the loss's options.
     losses: Mapping[str, Any] = Field(default_factory=lambda: {"mse": 1.0})
     sna: Column[NonNegative | Literal["measured"]] = 0.0
+    deviation: DeviationKeys = DeviationKeys()
     latent_space: str = "v"
     latent_layout: Literal["shared", "per_slot"] = "per_slot"
     init: Literal["random", "mean"] = "random"
@@ -214,7 +230,8 @@ def last_value(column: Any) -> Any:
 
 def _unroll(columns: Mapping[str, Any], group: str) -> Schedule:
     """Return the schedule of columns, which are keys of a config group."""
-    rows = {key: value for key, value in columns.items() if key not in ("name", "splits")}
+    own = ("name", "splits", "deviation")
+    rows = {key: value for key, value in columns.items() if key not in own}
     common = {key: rows.pop(key) for key in Schedule.model_fields if key in rows}
     splits = columns["splits"]
     try:
@@ -222,11 +239,22 @@ def _unroll(columns: Mapping[str, Any], group: str) -> Schedule:
             Stage(split=split, **_stage(rows, i, len(splits), group))
             for i, split in enumerate(splits)
         )
-        return Schedule(stages=stages, **common)
+        return Schedule(stages=_with_deviation(stages, columns["deviation"]), **common)
     except ConfigurationError as error:
         raise ConfigurationError(
             f"The method cannot be used. {error.what}", choices=error.choices, hint=error.hint
         ) from None
+
+
+def _with_deviation(stages: tuple[Stage, ...], keys: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """Return the stages with those of the deviation behind them."""
+    steps, rounds = keys["steps"], keys["rounds"]
+    if not steps:
+        return stages
+    proximal = Proximal(**{key: keys[key] for key in Proximal.model_fields})
+    change = {"solver": "proximal", "steps": steps, "rounds": 1, "proximal": proximal}
+    deviation = stages[-1].model_copy(update=change)
+    return stages + (deviation,) + (stages[-1], deviation) * (rounds - 1)
 
 
 def _stage(columns: Mapping[str, Any], i: int, count: int, group: str) -> dict[str, Any]:

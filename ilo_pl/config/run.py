@@ -36,6 +36,7 @@ class RunConfig(Spec):
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=1, le=10**6)] | Literal["auto"] = 1
     compile: bool | Literal["auto", "max-autotune"] = "auto"
+    consistency: bool | Literal["auto"] = "auto"
     task: TaskConfig
     generator: GeneratorConfig
     operator: OperatorSpec

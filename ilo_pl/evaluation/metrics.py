@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -106,7 +106,10 @@ def _shrink(images: Tensor) -> Tensor:
 
 
 def score_run(
-    folder: RunFolder, references: Mapping[str, Path], device: torch.device | str = "cpu"
+    folder: RunFolder,
+    references: Mapping[str, Path],
+    device: torch.device | str = "cpu",
+    errors: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[Scores]:
     """Score every reconstruction of a run folder that has a reference and write ``metrics.csv``.
 
@@ -114,12 +117,31 @@ def score_run(
         folder: the run folder.
         references: the true images by id.
         device: where the scores are computed; on a GPU several images at a time.
+        errors: RMS of A x - y in 8-bit grey levels, of what the search found and of what is returned, by id; with
+            them ``metrics.csv`` has a row for images without a reference too.
     """
+    paths = sorted((folder.path / "reconstructions").glob("*.png"))
+    scores = _score([path for path in paths if path.stem in references], references, device)
+    rows = {image_id: {"id": image_id, **_errors(pair)} for image_id, pair in (errors or {}).items()}
+    for score in scores:
+        rows[score.id] = {**asdict(score), **rows.get(score.id, {})}
+    if rows:
+        write_table(folder, "metrics.csv", list(rows.values()))
+    return scores
+
+
+def _errors(pair: tuple[float, float]) -> dict[str, Any]:
+    return {"measured_error_found": pair[0], "measured_error": pair[1]}
+
+
+def _score(
+    paths: Sequence[Path], references: Mapping[str, Path], device: torch.device | str
+) -> list[Scores]:
+    if not paths:
+        return []
     scorer = Scorer(device)
     # On the CPU batches save no time, and one by one no image's last digit depends on another.
     at_once = 1 if scorer.device.type == "cpu" else AT_ONCE
-    paths = sorted((folder.path / "reconstructions").glob("*.png"))
-    paths = [path for path in paths if path.stem in references]
     scores: list[Scores] = []
     for start in range(0, len(paths), at_once):
         some = [
@@ -129,7 +151,6 @@ def score_run(
         for _, alike in groupby(some, key=lambda one: one[1].shape):
             ids, images, truths = zip(*alike, strict=True)
             scores += scorer.batch(ids, torch.stack(images), torch.stack(truths))
-    write_scores(folder, scores)
     return scores
 
 

@@ -17,7 +17,7 @@ Synthesis = Callable[[State, Tensor, list[Tensor | None], int, int], State]
 
 @dataclass(frozen=True)
 class Point:
-    """Values of all variables at one split: together they generate an image.
+    """Values of all variables at one split: together they generate an image, x = G + d.
 
     Args:
         split: where the generator is cut.
@@ -25,20 +25,24 @@ class Point:
         latents: ``(B, n, D)`` with one latent for each slot behind the split, or n = 1 for all.
         noises: noise inputs behind the split that are not the generator's own, by input index, on
             the scale of N(0, 1), each ``(B, 1, h, w)``.
+        deviation: d, what the image has beside the generator's picture, ``(B, 3, H, W)``; ``None``: nothing.
     """
 
     split: int
     hidden: State
     latents: Tensor
     noises: dict[int, Tensor]
+    deviation: Tensor | None = None
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every tensor with a name, ``hidden.<name>``, ``latents`` or ``noises.<index>``."""
+        """Yield every tensor with a name: ``hidden.<name>``, ``latents``, ``noises.<index>``, ``deviation``."""
         for name, value in self.hidden.items():
             yield f"hidden.{name}", value
         yield "latents", self.latents
         for index, value in self.noises.items():
             yield f"noises.{index}", value
+        if self.deviation is not None:
+            yield "deviation", self.deviation
 
     @classmethod
     def from_named(cls, split: int, tensors: dict[str, Tensor]) -> Point:
@@ -47,7 +51,7 @@ class Point:
         noises = {
             int(n.partition(".")[2]): t for n, t in tensors.items() if n.startswith("noises.")
         }
-        return cls(split, hidden, tensors["latents"], noises)
+        return cls(split, hidden, tensors["latents"], noises, tensors.get("deviation"))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Point:
         """Return the point with ``function`` applied to every tensor."""
@@ -56,6 +60,7 @@ class Point:
             {name: function(value) for name, value in self.hidden.items()},
             function(self.latents),
             {index: function(value) for index, value in self.noises.items()},
+            None if self.deviation is None else function(self.deviation),
         )
 
     def select(self, i: int) -> Point:
@@ -74,7 +79,7 @@ def synthesise(
     stop: int | None = None,
     run: Synthesis | None = None,
 ) -> State:
-    """Run the generator from a point to a later split.
+    """Run the generator from a point to a later split; at the last one, the image, the deviation is added.
 
     Args:
         generator: the generator.
@@ -91,7 +96,10 @@ def synthesise(
     styles = generator.to_styles(latents, space) if latents.numel() else latents
     if latents.shape[1] == 1:
         styles = styles.expand(-1, slots, -1)
-    return (run or generator.run)(point.hidden, styles, noises, point.split, stop)
+    state = (run or generator.run)(point.hidden, styles, noises, point.split, stop)
+    if stop == generator.last and point.deviation is not None:
+        return {"image": state["image"] + point.deviation}
+    return state
 
 
 @torch.no_grad()
@@ -126,7 +134,9 @@ def carry(
     if not keep_skip:
         skips = generator.skip_states
         hidden = {n: torch.zeros_like(h) if n in skips else h for n, h in hidden.items()}
-    return Point(split, hidden, latents, noises)
+    # At the last split the image holds the deviation already.
+    deviation = None if split == generator.last else point.deviation
+    return Point(split, hidden, latents, noises, deviation)
 
 
 def segment(generator: SplitGenerator, point: Point, stop: int) -> Point:
@@ -144,7 +154,8 @@ def rejoin(whole: Point, part: Point) -> Point:
     latents = part.latents
     if whole.latents.shape[1] > latents.shape[1]:
         latents = torch.cat([latents, whole.latents[:, latents.shape[1] :]], 1)
-    return Point(whole.split, part.hidden, latents, {**whole.noises, **part.noises})
+    noises = {**whole.noises, **part.noises}
+    return Point(whole.split, part.hidden, latents, noises, whole.deviation)
 
 
 def free_noises(generator: SplitGenerator, point: Point, count: int) -> Point:
@@ -175,6 +186,19 @@ def render(generator: SplitGenerator, point: Point, space: str) -> Tensor:
         return synthesise(generator, point, space)["image"].clamp(-1, 1)
 
 
+@torch.no_grad()
+def deviated(generator: SplitGenerator, point: Point, space: str, images: Tensor) -> Point:
+    """Return a point that renders given images: its deviation is what they have beside the generator's picture.
+
+    The deviation is rounded to float16's precision, a thousandth of itself, so that files of it are small.
+    """
+    if point.split == generator.last:  # the images are its variable
+        return replace(point, hidden={"image": images}, deviation=None)
+    with full_precision(point.latents.device):
+        base = synthesise(generator, replace(point, deviation=None), space)["image"]
+    return replace(point, deviation=(images - base).half().float())
+
+
 def mean_squared_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
     """Return the squared distance of two split states per scalar, for each image ``(B,)``."""
     total = sum((a[name].float() - b[name].float()).square().flatten(1).sum(1) for name in b)
@@ -203,6 +227,9 @@ def differences(generator: SplitGenerator, point: Point, space: str) -> list[str
     latents, size = tuple(point.latents.shape[1:]), generator.latent_size(space)
     if latents not in ((1, size), (slots, size)):
         found.append(f"latents {latents} for its {(slots, size)}")
+    if point.deviation is not None and tuple(point.deviation.shape[1:]) != generator.image_shape:
+        shape = tuple(point.deviation.shape[1:])
+        found.append(f"a deviation {shape} for its images {generator.image_shape}")
     shapes = dict(enumerate(map(tuple, generator.noise_shapes)))
     for index, noise in point.noises.items():
         shape = tuple(noise.shape[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -83,6 +84,8 @@ class Reconstruction:
         space: latent space of ``point.latents``.
         loss: its measurement loss under the last stage's weights.
         stages: how each solve ended, with this image alone.
+        measured_error: RMS of A x - y in 8-bit grey levels, of the generator's picture, and of the image that is
+            returned.
     """
 
     id: str
@@ -93,6 +96,7 @@ class Reconstruction:
     space: str
     loss: float
     stages: tuple[StageRecord, ...]
+    measured_error: tuple[float, float] = (math.nan, math.nan)
 
     def pack(self) -> dict[str, Any]:
         """Return the reconstruction as tensors and primitives, for a checkpoint."""

@@ -106,6 +106,13 @@ class Schedule(Spec):
             if stage.split > 0
         )
 
+    def without_deviation(self) -> Schedule:
+        """Return the schedule without its proximal stages, or itself where it has none or nothing else."""
+        stages = tuple(stage for stage in self.stages if stage.solver != "proximal")
+        if not stages or len(stages) == len(self.stages):
+            return self
+        return self.model_copy(update={"stages": stages})
+
     def resolve(self, generator: SplitGenerator, *, started: bool = False) -> Schedule:
         """Return the schedule with the image's split by its number, checked against a generator.
 

@@ -67,6 +67,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
         hidden: the split state, one parameter for each of its tensors.
         latents: ``(B, n, D)``.
         noises: noise inputs by index.
+        deviation: what is added to the generator's picture, if anything; proximal stages move it.
         best_loss: lowest objective of each image so far, ``(B,)``.
         guard: what looks after losses and gradients that are not finite.
     """
@@ -99,6 +100,9 @@ class SearchStage(pl.LightningModule, abc.ABC):
                 for index, value in start.noises.items()
             }
         )
+        self.deviation: nn.Parameter | None = None
+        if start.deviation is not None:
+            self.deviation = _parameter(start.deviation, spec.solver == "proximal")
         self.centre = FrozenPoint(centre if centre is not None else start)
         self.best = FrozenPoint(start)
         self.register_buffer("best_loss", start.latents.new_full((len(start.latents),), math.inf))
@@ -115,7 +119,8 @@ class SearchStage(pl.LightningModule, abc.ABC):
     def point(self) -> Point:
         """Return the current point; its tensors are the parameters themselves."""
         noises = {int(index): value for index, value in self.noises.items()}
-        return Point(self.split, dict(self.hidden.items()), self.latents, noises)
+        hidden = dict(self.hidden.items())
+        return Point(self.split, hidden, self.latents, noises, self.deviation)
 
     def best_point(self) -> Point:
         """Return a copy of the point of lowest objective of each image, the start if none was seen."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from ilo_pl.denoisers import DenoiserName
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators.base import Split
 from ilo_pl.spec import Spec
@@ -106,6 +107,30 @@ class LrScale(Spec):
     noises: NonNegative = 1.0
 
 
+class Proximal(Spec):
+    """How a proximal stage finds the deviation d of an image from the generator's picture, x = G + d.
+
+    Each step takes noise of a falling strength s off x and moves the result to the measurements (plug-and-play half
+    quadratic splitting; Zhang et al. 2021, arXiv 2008.13751):
+
+        x <- argmin over x' of ||A x' - y||^2 / sigma^2 + weight ||x' - D(x, s)||^2 / s^2
+
+    where sigma is the noise of the measurements; without it x' is the nearest point with A x' = y.
+
+    Args:
+        denoiser: D.
+        start: s of the first step in 8-bit grey levels; null: as large as the generator's error at the
+            measurements is found to be.
+        end: s of the last step; between them it falls geometrically.
+        weight: of D's picture against the measurements.
+    """
+
+    denoiser: DenoiserName = "learned"
+    start: Annotated[float, Field(gt=0, le=255)] | None = None
+    end: Annotated[float, Field(gt=0, le=255)] = 1.0
+    weight: Positive = 0.3
+
+
 class Stage(Spec):
     """One search.
 
@@ -129,6 +154,9 @@ class Stage(Spec):
         sna: stochastic noise addition (section 4.2): standard deviation, in 8-bit grey levels, of fresh
             Gaussian noise on the predicted measurements in every step, or ``measured``, that of the
             measurements' own noise.
+        solver: ``adam`` descends the losses over the variables; ``proximal`` moves the deviation of the image
+            from the generator's picture alone, in proximal steps, for linear operators.
+        proximal: how those are taken.
     """
 
     split: SplitNumber
@@ -145,12 +173,15 @@ class Stage(Spec):
     reencode: Reencode = Reencode()
     losses: Mapping[str, Loss] = Field(default_factory=lambda: {"mse": 1.0}, min_length=1)
     sna: Annotated[Any, AfterValidator(_noise)] = 0.0
+    solver: Literal["adam", "proximal"] = "adam"
+    proximal: Proximal = Proximal()
 
     def frees(self, here: Split, there: Split) -> bool:
         """Return whether the stage has a variable between two splits, its own and a later one."""
         scale = self.lr_scale
         return (
-            (self.split > 0 and scale.hidden > 0)
+            self.solver == "proximal"
+            or (self.split > 0 and scale.hidden > 0)
             or (here.first_slot < there.first_slot and scale.latents > 0)
             or (here.first_noise < min(self.free_noises, there.first_noise) and scale.noises > 0)
         )

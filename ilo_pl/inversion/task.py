@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -23,7 +24,7 @@ from ilo_pl.inversion.source import InMemory, MeasurementSource
 from ilo_pl.inversion.stage_spec import Stage
 from ilo_pl.io.images import GREY_LEVELS
 from ilo_pl.losses import LOSSES, WeightedLoss
-from ilo_pl.operators.base import ForwardOperator
+from ilo_pl.operators.base import ForwardOperator, LinearOperator
 
 Start = Callable[[Sequence[str]], Point]
 
@@ -47,7 +48,10 @@ class InverseTask:
             as many, at the first stage's split or before it, in the schedule's latent space. By default
             the search begins from a latent, as the schedule's ``init`` says.
         noise_sigma: standard deviation of the measurements' Gaussian noise, in their units (on
-            [-1, 1] for pictures), for stages that use it.
+            [-1, 1] for pictures); ``None``: there is some, and it is not Gaussian noise of known strength.
+        consistency: whether what is returned is moved to the nearest image whose measurements are y (with noise:
+            towards it, by how much that noise explains). ``"auto"``: for linear operators whose measurements
+            have no noise. ``False`` returns the picture as it was found.
 
     Raises:
         InputError: measurements, operator and generator do not fit each other.
@@ -65,13 +69,14 @@ class InverseTask:
         seed: int = 0,
         batch_size: int = 1,
         start: Start | None = None,
-        noise_sigma: float = 0.0,
+        noise_sigma: float | None = 0.0,
+        consistency: bool | Literal["auto"] = "auto",
     ) -> None:
         check_generator(generator)
         check_schedule(schedule)
         check_batch_size(batch_size)
         schedule = schedule.resolve(generator, started=start is not None)
-        if not 0 <= noise_sigma < math.inf:
+        if noise_sigma is not None and not 0 <= noise_sigma < math.inf:
             raise ConfigurationError(
                 f"noise_sigma = {noise_sigma}; a standard deviation is a finite number from 0 on."
             )
@@ -86,14 +91,28 @@ class InverseTask:
         self.batch_size = batch_size
         self.start = start
         self.noise_sigma = noise_sigma
-        self._check_losses()
-
-    def _check_losses(self) -> None:
-        """Refuse losses that cannot judge these measurements, and noise of unknown size."""
         operator = self._first_operator()
+        self.linear = isinstance(operator, LinearOperator)
+        if not self.linear or noise_sigma is None:
+            self.schedule = schedule.without_deviation()
+        self.consistent = self._wanted(consistency)
+        self._check_losses(operator)
+
+    def _wanted(self, consistency: bool | Literal["auto"]) -> bool:
+        """Return whether results are moved to their measurements."""
+        known = self.linear and self.noise_sigma is not None
+        if consistency is True and not known:
+            raise ConfigurationError(
+                "consistency = true needs a linear operator, and noise that is Gaussian and of known strength.",
+                hint="Leave it at auto.",
+            )
+        return known and self.noise_sigma == 0 if consistency == "auto" else consistency
+
+    def _check_losses(self, operator: ForwardOperator) -> None:
+        """Refuse losses that cannot judge these measurements, and noise of unknown size."""
         for index, stage in enumerate(self.schedule.stages):
             WeightedLoss(stage.losses, LOSSES).check(operator)
-            if stage.sna == "measured" and self.noise_sigma == 0:
+            if stage.sna == "measured" and not self.noise_sigma:
                 raise ConfigurationError(
                     f"Stage {index + 1} adds noise as strong as the measurements' (sna = 'measured'), "
                     "and their noise is not known.",
@@ -113,7 +132,7 @@ class InverseTask:
 
     def noise_of(self, stage: Stage) -> float:
         """Return the standard deviation of a stage's noise addition, in units of measurements."""
-        return self.noise_sigma if stage.sna == "measured" else stage.sna / GREY_LEVELS
+        return (self.noise_sigma or 0.0) if stage.sna == "measured" else stage.sna / GREY_LEVELS
 
     @cached_property
     def units(self) -> tuple[tuple[int, ...], ...]:

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ilo_pl.generators.point import Point, render
+from ilo_pl.generators.point import Point, deviated, render
 from ilo_pl.inversion.algorithm import Entry, ExtendedRange, Search, intermediate_layer_optimization
+from ilo_pl.inversion.consistency import consistent, measured_error
 from ilo_pl.inversion.identity import fingerprint
 from ilo_pl.inversion.objective import Objective
+from ilo_pl.inversion.proximal import ProximalStage
 from ilo_pl.inversion.reconstruction import Reconstruction, Solution, StageRecord, better
 from ilo_pl.inversion.resume import FORMAT
 from ilo_pl.inversion.schedule import Phase
@@ -28,6 +30,7 @@ from ilo_pl.inversion.stage_spec import Stage
 from ilo_pl.inversion.start import first_point
 from ilo_pl.inversion.task import InverseTask
 from ilo_pl.io.images import to_bytes
+from ilo_pl.operators.base import LinearOperator
 
 
 class Walk:
@@ -153,21 +156,39 @@ class Walk:
         batch, space = self.batch, self.engine.space
         pictures = batch.operator.picture(batch.measurements)
         for i, (image_id, kept) in enumerate(zip(batch.ids, self.kept, strict=True)):
-            image = kept.image
-            if image is None:
-                image = render(self.engine.generator, kept.point, space)[0].cpu()
+            point, image, errors = self._final(i, kept)
             yield Reconstruction(
                 id=image_id,
-                image=image,
+                image=image.cpu(),
                 measurements=batch.measurements[i].cpu(),
                 picture=None if pictures is None else pictures[i].cpu(),
-                point=kept.point.map(lambda t: t.cpu()),
+                point=point.map(lambda t: t.cpu()),
                 space=space,
                 loss=kept.loss,
                 stages=tuple(record.select(i) for record in self.records),
+                measured_error=errors,
             )
 
+    def _final(self, i: int, kept: Solution) -> tuple[Point, Tensor, tuple[float, float]]:
+        """Return an image's result: its point, its picture ``(3, H, W)``, and its measured errors."""
+        generator, space, device = self.engine.generator, self.engine.space, self.batch.measurements.device
+        point = kept.point.map(lambda t: t.to(device))
+        operator, given = self.batch.operator.select([i]), self.batch.measurements[i : i + 1]
+        before = render(generator, replace(point, deviation=None), space)
+        image = render(generator, point, space) if kept.image is None else kept.image[None].to(device)
+        if self.task.consistent:
+            assert isinstance(operator, LinearOperator)
+            moved = consistent(operator, given, image, self.task.noise_sigma or 0.0)
+            point = deviated(generator, point, space, moved)
+            image = render(generator, point, space)
+        errors = (float(measured_error(operator, given, shown)) for shown in (before, image))
+        return point, image[0], (next(errors), next(errors))
+
     def _stage_of(self, search: Search) -> SearchStage:
+        if search.target is None and search.spec.solver == "proximal":
+            objective = self._objective(search.spec)
+            noise = self.task.noise_sigma or 0.0
+            return ProximalStage(self.engine, search.spec, search.start, objective, noise)
         if search.target is None:
             schedule = self.task.schedule
             fixed = () if schedule.carry_skip else self.engine.generator.skip_states

@@ -95,7 +95,7 @@ def _texts_behind_pixels(path: Path) -> bool:
     return False
 
 
-def load_image(path: Path) -> LoadedImage:
+def load_image(path: Path | str) -> LoadedImage:
     """Read an image file of any common format and mode: RGB, grey, CMYK, palette, with alpha, 1 to 16 bits.
 
     It is turned upright by its EXIF data, and its colours are converted from their profile to sRGB. Of several
@@ -104,6 +104,7 @@ def load_image(path: Path) -> LoadedImage:
     Raises:
         InputError: the file cannot be read as an image.
     """
+    path = Path(path)
     with opened(path) as file, quiet():
         _tell_of_frames(path, file)
         image, alpha, _ = _decoded(path, file)

@@ -12,8 +12,12 @@ from torch import Tensor, nn
 
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.operators.copies import Copies, copy_on, tensors_of
+from ilo_pl.operators.correction import conjugate_gradients
 
 _COPIES = Copies()
+# Of conjugate gradients, where an operator has no closed form.
+ITERATIONS = 100
+TOLERANCE = 1e-5
 
 
 class ForwardOperator(nn.Module, abc.ABC):
@@ -135,3 +139,20 @@ class LinearOperator(ForwardOperator, abc.ABC):
     @abc.abstractmethod
     def adjoint(self, measurements: Tensor) -> Tensor:
         """Map measurements ``(B, ...)`` to images ``(B, C, H, W)``."""
+
+    @torch.no_grad()
+    def correction(self, residual: Tensor, rho: float | Tensor = 0.0) -> Tensor:
+        """Return what explains a residual: A* (A A* + rho I)^-1 r, for images ``(B, C, H, W)``.
+
+        x + correction(y - A x, rho) is the argmin over x' of ||A x' - y||^2 + rho ||x' - x||^2; for rho = 0, where
+        this is the pseudo-inverse, it is the point nearest to x whose measurements are y. The base class
+        solves it by conjugate gradients, operators that can in closed form.
+
+        Args:
+            residual: ``(B, ...)``.
+            rho: from 0 on; one number, or one for each image that broadcasts to the residual.
+        """
+        solved = conjugate_gradients(
+            lambda u: self.measure(self.adjoint(u)) + rho * u, residual, ITERATIONS, TOLERANCE
+        )
+        return self.adjoint(solved)

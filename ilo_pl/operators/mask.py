@@ -117,6 +117,10 @@ class Mask(LinearOperator):
         """Zero the missing pixels again: the mask is its own adjoint."""
         return measurements * self.mask
 
+    def correction(self, residual: Tensor, rho: float | Tensor = 0.0) -> Tensor:
+        """Return A* (A A* + rho I)^-1 r; of hidden measurements, r is 0."""
+        return residual * self.mask / (1 + rho)
+
     def picture(self, measurements: Tensor) -> Tensor | None:
         """Return the observed pixels with the missing ones transparent."""
         if self.image_shape[0] != 3:

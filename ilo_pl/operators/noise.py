@@ -29,6 +29,11 @@ class NoiseModel(Spec, abc.ABC):
     Every model also has ``sigma``, the standard deviation of its Gaussian part in 8-bit grey levels.
     """
 
+    @property
+    @abc.abstractmethod
+    def strength(self) -> float | None:
+        """Standard deviation of all that is added, in 8-bit grey levels; ``None`` where that does not describe it."""
+
     @abc.abstractmethod
     def apply(self, clean: Tensor, seed: int, ids: Sequence[str]) -> Tensor:
         """Return noisy measurements.
@@ -51,6 +56,11 @@ class NoNoise(NoiseModel):
         """0."""
         return 0.0
 
+    @property
+    def strength(self) -> float:
+        """0."""
+        return 0.0
+
     def apply(self, clean: Tensor, seed: int, ids: Sequence[str]) -> Tensor:
         """Return the measurements."""
         return clean
@@ -62,6 +72,11 @@ class GaussianNoise(NoiseModel):
 
     name: Literal["gaussian"]
     sigma: Annotated[Number, Field(ge=0, le=MAX_SIGMA)]
+
+    @property
+    def strength(self) -> float:
+        """Its sigma."""
+        return self.sigma
 
     def apply(self, clean: Tensor, seed: int, ids: Sequence[str]) -> Tensor:
         """Return the measurements plus sigma / 127.5 times a standard normal number each."""
@@ -86,6 +101,11 @@ class PoissonNoise(NoiseModel):
     def sigma(self) -> float:
         """Standard deviation at mid-grey, 255 sqrt(1 / (2 photons)) grey levels; black has none."""
         return float(2 * GREY_LEVELS * (0.5 / self.photons) ** 0.5)
+
+    @property
+    def strength(self) -> float:
+        """Its sigma: that of mid-grey stands for all."""
+        return self.sigma
 
     def apply(self, clean: Tensor, seed: int, ids: Sequence[str]) -> Tensor:
         """Return photon counts, scaled back to [-1, 1]; intensities below black count as black.
@@ -123,6 +143,11 @@ class SaltAndPepper(NoiseModel):
         """0: what is not hit is exact."""
         return 0.0
 
+    @property
+    def strength(self) -> float | None:
+        """Unknown: what is hit says nothing."""
+        return None if self.share else 0.0
+
     def apply(self, clean: Tensor, seed: int, ids: Sequence[str]) -> Tensor:
         """Return the measurements with some of them replaced by -1 or 1."""
         places = (1, *clean.shape[2:]) if clean.ndim == 4 else tuple(clean.shape[1:])
@@ -156,6 +181,12 @@ class Quantisation(NoiseModel):
     def sigma(self) -> float:
         """0: the error is bounded and not Gaussian."""
         return 0.0
+
+    @property
+    def strength(self) -> float:
+        """Of even errors up to half a step; of 8 bits and finer, as files of pictures have them, 0."""
+        step = (self.high - self.low) / (self.levels - 1) * GREY_LEVELS
+        return float(step / 12**0.5) if step > 1 + 1e-6 else 0.0
 
     def apply(self, clean: Tensor, seed: int, ids: Sequence[str]) -> Tensor:
         """Return the nearest level of each value."""

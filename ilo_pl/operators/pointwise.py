@@ -36,6 +36,10 @@ class Identity(LinearOperator):
         """Return the measurements."""
         return measurements
 
+    def correction(self, residual: Tensor, rho: float | Tensor = 0.0) -> Tensor:
+        """Return r / (1 + rho)."""
+        return residual / (1 + rho)
+
 
 @final
 class Grey(LinearOperator):
@@ -70,6 +74,10 @@ class Grey(LinearOperator):
     def adjoint(self, measurements: Tensor) -> Tensor:
         """Spread the luma over the channels by its weights."""
         return measurements * self.weights
+
+    def correction(self, residual: Tensor, rho: float | Tensor = 0.0) -> Tensor:
+        """Return A* r / (|w|^2 + rho), w the luma's weights."""
+        return self.adjoint(residual) / (self.weights.square().sum() + rho)
 
     def picture(self, measurements: Tensor) -> Tensor:
         """Return the luma as a grey picture."""

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.operators.base import LinearOperator
+from ilo_pl.operators.spectrum import Spectrum, gram
 
 BICUBIC_A = -0.5
+# Eigenvalues of A A* below this share of the largest are lost in float32.
+SMALLEST = 1e-6
 
 
 def keys_cubic(x: Tensor, a: float = BICUBIC_A) -> Tensor:
@@ -74,6 +77,8 @@ class Separable(LinearOperator):
         super().__init__((channels, rows.shape[1], columns.shape[1]))
         self.register_buffer("rows", rows.float())
         self.register_buffer("columns", columns.float())
+        self._row_basis = Spectrum(gram)
+        self._column_basis = Spectrum(gram)
 
     @classmethod
     def bicubic(cls, image_shape: tuple[int, int, int], factor: int) -> Self:
@@ -115,3 +120,16 @@ class Separable(LinearOperator):
     def adjoint(self, measurements: Tensor) -> Tensor:
         """Return R^T y C."""
         return self.rows.T @ measurements @ self.columns
+
+    @torch.no_grad()
+    def correction(self, residual: Tensor, rho: float | Tensor = 0.0) -> Tensor:
+        """Return A* (A A* + rho I)^-1 r, in the bases that diagonalise R R^T and C C^T.
+
+        Of a blur, whose smallest eigenvalues are below rounding, those components are left alone.
+        """
+        down, left = self._row_basis(self.rows)
+        across, right = self._column_basis(self.columns)
+        power = down[:, None] * across
+        lost = power <= power.max() * SMALLEST
+        inverse = (1 / (power + rho).clamp(min=1e-30)).masked_fill(lost, 0.0)
+        return self.adjoint(left @ ((left.T @ residual @ right) * inverse) @ right.T)

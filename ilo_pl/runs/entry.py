@@ -24,6 +24,7 @@ class Entry:
         seconds: how long the search of each took.
         failures: why images could not be used, by id.
         faults: how often an image's loss was not finite, by id, where it happened.
+        errors: RMS of A x - y of each image in 8-bit grey levels, as it was found and as it is returned.
         files: what was written, by its place in the run folder.
     """
 
@@ -31,6 +32,7 @@ class Entry:
     seconds: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
     files: dict[str, Stamp] = field(default_factory=dict)
 
     @classmethod

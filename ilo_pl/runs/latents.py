@@ -33,6 +33,8 @@ def write_latents(
         generator: the generator they belong to.
     """
     tensors = {key: value.contiguous() for key, value in point.named()}
+    if point.deviation is not None:  # it has no more digits
+        tensors["deviation"] = tensors["deviation"].half()
     metadata = {
         "format": POINT_FORMAT,
         "generator": generator.name,
@@ -70,11 +72,11 @@ def load_point(path: Path) -> tuple[Point, dict[str, str]]:
     if metadata.get("format") != POINT_FORMAT:
         raise InputError(f"{path} is not a latents file of ilo_pl ({POINT_FORMAT}).")
     try:
-        point = Point.from_named(int(metadata["split"]), tensors)
         _ = metadata["generator"], metadata["space"]
         if not 0 <= int(metadata["seed"]) < 1 << 63:
             raise ValueError(f"its seed {metadata['seed'][:40]} is not between 0 and 2^63")
         _check_values(tensors)
+        point = Point.from_named(int(metadata["split"]), tensors).map(lambda t: t.float())
         if int(metadata.get("class_index", 0)) < 0:
             raise ValueError(f"its class {metadata['class_index'][:40]} is below 0")
     except (KeyError, ValueError) as error:
@@ -89,9 +91,10 @@ def _check_values(tensors: Mapping[str, Tensor]) -> None:
         ValueError: one is not float32, not of one image, or not finite.
     """
     for name, value in tensors.items():
-        if value.dtype != torch.float32:
-            kind = str(value.dtype).removeprefix("torch.")
-            raise ValueError(f"{name[:80]} holds {kind}, and latents are float32")
+        wanted = torch.float16 if name == "deviation" else torch.float32
+        if value.dtype != wanted:
+            kind, right = (str(t).removeprefix("torch.") for t in (value.dtype, wanted))
+            raise ValueError(f"{name[:80]} holds {kind}, and should hold {right}")
         if value.ndim < 2 or len(value) != 1:
             raise ValueError(
                 f"{name[:80]} has the shape {tuple(value.shape)}, not that of one image"

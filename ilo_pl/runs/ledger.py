@@ -216,6 +216,7 @@ class Ledger:
             whole.seconds.update(part.seconds)
             whole.failures.update(part.failures)
             whole.faults.update(part.faults)
+            whole.errors.update(part.errors)
         if whole.failures:
             rows = [{"id": i, "reason": reason} for i, reason in whole.failures.items()]
             write_table(self.folder, FAILURES, rows)

@@ -181,13 +181,15 @@ class _UnitSearch:
         seconds = {i: s for i, s in self._watch.seconds.items() if i in ids}
         written = stamps(self._ledger.folder, self._writer.written)
         failures |= self._writer.failures
-        self._ledger.finish(unit, Entry(ids, seconds, failures, faults, written))
+        errors = dict(self._writer.errors)
+        self._ledger.finish(unit, Entry(ids, seconds, failures, faults, errors, written))
         self._forget()
 
     def _forget(self) -> None:
         self._watch.seconds.clear()
         self._writer.written.clear()
         self._writer.failures.clear()
+        self._writer.errors.clear()
 
     def _fit(self, unit: int, indices: Sequence[int]) -> None:
         """Search from the last checkpoint that can be gone on from, or from the start."""

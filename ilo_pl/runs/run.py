@@ -126,7 +126,7 @@ def _conclude(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores
     found = whole.found
     if not found:
         raise InputError("No image could be used.", hint=f"{folder.path / FAILURES} says why.")
-    scores = _scores(ready, found)
+    scores = _scores(ready, whole)
     write_grid(folder, [row_of(folder, i, references.get(i)) for i in found[:MAX_ROWS]])
     return scores
 
@@ -165,12 +165,12 @@ def _write_video(ready: Assembly, whole: Entry, console: Console) -> None:
     write_video([results / f"{i}.png" for i in whole.found], ready.folder.inside("video.mp4"), rate)
 
 
-def _scores(ready: Assembly, found: Sequence[str]) -> list[Scores] | list[GuidedScores]:
-    config, folder, source = ready.config, ready.folder, ready.source
+def _scores(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores]:
+    config, folder, source, found = ready.config, ready.folder, ready.source, whole.found
     if isinstance(config.operator, ClassifierSpec):
         classifier = source.load([0]).operator
         assert isinstance(classifier, Classifier)
         target = classifier.index(config.operator.target)
         return score_guided(folder, found, classifier, target)
     references = {i: path for i, path in ready.references.items() if i in found}
-    return score_run(folder, references) if references else []
+    return score_run(folder, references, errors=whole.errors)

@@ -147,6 +147,7 @@ def _task(
     start: Start | None = None,
 ) -> InverseTask:
     assert config.batch_size != "auto"
+    strength = config.noise.strength
     return InverseTask(
         generator,
         None,
@@ -155,7 +156,8 @@ def _task(
         start=start,
         seed=config.seed,
         batch_size=config.batch_size,
-        noise_sigma=config.noise.sigma / GREY_LEVELS,
+        noise_sigma=None if strength is None else strength / GREY_LEVELS,
+        consistency=config.consistency,
     )
 
 

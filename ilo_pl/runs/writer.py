@@ -34,6 +34,7 @@ class ResultWriter(ResultCallback):
     Attributes:
         written: the files of the images so far; who takes them away empties it.
         failures: why images have no result, by id; likewise.
+        errors: their measured errors, by id; likewise.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ResultWriter(ResultCallback):
         self.save_measurements = save_measurements
         self.written: list[Path] = []
         self.failures: dict[str, str] = {}
+        self.errors: dict[str, tuple[float, float]] = {}
 
     def on_result(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: Reconstruction
@@ -71,6 +73,7 @@ class ResultWriter(ResultCallback):
             name = f"{result.id}.stage{record.stage}-round{record.round}-split{record.split}"
             images[f"stages/{name}"] = record.image[0]
         self.folder.write_images(images)
+        self.errors[result.id] = result.measured_error
         self.written += [self.folder.path / f"{name}.png" for name in images]
         wanted = self.save_measurements
         if self.origin is not None and (result.picture is None if wanted == "auto" else wanted):

@@ -1,0 +1,156 @@
+"""The deviation stage: what an image has beside the generator's picture, x = G + d, in proximal steps.
+
+Sparse deviations of Dhar et al. (2018, arXiv 1807.01442) generalised: what keeps d small is any denoiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from ilo_pl.denoisers import DENOISERS
+from ilo_pl.generators.point import Point, render
+from ilo_pl.inversion.consistency import error_level
+from ilo_pl.inversion.constraints import spread
+from ilo_pl.inversion.objective import Objective
+from ilo_pl.inversion.stage import Engine, SearchStage
+from ilo_pl.inversion.stage_spec import LrScale, Proximal, Stage
+from ilo_pl.io.images import GREY_LEVELS
+from ilo_pl.operators.base import LinearOperator
+
+
+def strength(spec: Proximal, start: Tensor, step: int, steps: int) -> Tensor:
+    """Return how strong the noise is that a step takes off, from ``start`` to the end, geometrically.
+
+    Args:
+        spec: where it ends.
+        start: where it begins, for each image ``(B,)``, on [-1, 1].
+        step: the step, from 0.
+        steps: how many there are.
+    """
+    end = spec.end / GREY_LEVELS
+    share = 1 - step / max(steps - 1, 1)
+    return end * (start / end).clamp(min=1).pow(share)
+
+
+def to_measurements(
+    operator: LinearOperator, measurements: Tensor, images: Tensor, noise: float, level: Tensor, weight: float
+) -> Tensor:
+    """Return argmin over x of ||A x - y||^2 / noise^2 + weight ||x - images||^2 / level^2, for each image.
+
+    Args:
+        operator: A.
+        measurements: y, ``(B, ...)``.
+        images: ``(B, 3, H, W)``.
+        noise: standard deviation of the measurements' noise; 0: the nearest images with A x = y.
+        level: ``(B,)``.
+        weight: above 0.
+    """
+    residual = measurements - operator(images)
+    if noise == 0:
+        return images + operator.correction(residual)
+    return images + operator.correction(residual, weight * noise**2 / spread(level, residual) ** 2)
+
+
+class ProximalOptimizer(torch.optim.Optimizer):
+    """Puts what a function returns in the place of a parameter; how many steps it has taken is in its state.
+
+    Args:
+        parameter: the parameter.
+        advance: returns its next value, given the number of the step.
+    """
+
+    def __init__(self, parameter: nn.Parameter, advance: Callable[[int], Tensor]) -> None:
+        super().__init__([parameter], {"lr": 1.0})
+        self._parameter = parameter
+        self._advance = advance
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take a step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        state = self.state[self._parameter]
+        taken = state.get("step", 0)
+        self._parameter.copy_(self._advance(taken))
+        state["step"] = taken + 1
+        return loss
+
+
+class ProximalStage(SearchStage):
+    """Explain what the generator leaves of the measurements; the generator's picture stays as it is.
+
+    Args:
+        engine: the frozen parts.
+        spec: the stage.
+        start: where it starts.
+        objective: how well images explain the measurements, and those.
+        noise: standard deviation of the measurements' noise, in their units.
+    """
+
+    def __init__(
+        self, engine: Engine, spec: Stage, start: Point, objective: Objective, noise: float
+    ) -> None:
+        bare = replace(start, deviation=None)
+        if start.deviation is None:
+            shape = (len(start.latents), *engine.generator.image_shape)
+            start = replace(start, deviation=start.latents.new_zeros(shape))
+        super().__init__(engine, _frozen(spec), start)
+        self._objective = objective
+        self._noise = noise
+        operator = objective.batch.operator
+        assert isinstance(operator, LinearOperator)
+        self._operator = operator
+        # Each alone, as its latents will render it.
+        singles = [bare.select(i) for i in range(len(bare.latents))]
+        self._base = torch.cat([render(engine.generator, one, engine.space) for one in singles])
+        self._level = self._found_level()
+        self._denoise = DENOISERS[spec.proximal.denoiser]()
+
+    def objective(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the measurement loss and the total loss of each image."""
+        return self._objective(self._base + self.deviation, self.latents, step)
+
+    def best_point(self) -> Point:
+        """Return a copy of the last point: each step leads to the next, and none is better before it."""
+        return self.point().detach()
+
+    def advance(self, step: int) -> Tensor:
+        """Return the deviation after a step."""
+        spec = self.spec.proximal
+        images = self._base + self.deviation
+        level = strength(spec, self._level, step, self.spec.steps)
+        clean = self._denoise(images, level)
+        found = to_measurements(self._operator, self._objective.batch.measurements, clean, self._noise, level, spec.weight)
+        return found - self._base
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return what takes the proximal steps; it has no rate."""
+        assert self.deviation is not None
+        optimizer = ProximalOptimizer(self.deviation, self.advance)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @torch.no_grad()
+    def _found_level(self) -> Tensor:
+        """Return the standard deviation of the generator's error, ``(B,)``, as far as measurements tell it.
+
+        Measurements that were held out tell it best.
+        """
+        given = self.spec.proximal.start
+        if given is not None:
+            return self._base.new_full((len(self._base),), given / GREY_LEVELS)
+        batch, held = self._objective.batch, self._objective.held
+        residual = batch.measurements - self._operator(self._base)
+        return error_level(self._operator, residual, self._noise, held)
+
+
+def _frozen(spec: Stage) -> Stage:
+    return spec.model_copy(update={"lr_scale": LrScale(hidden=0.0, latents=0.0, noises=0.0)})
