@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,14 +40,20 @@ def pictures(count: int, random: torch.Generator) -> Tensor:
     for number in range(count):
         z = torch.randn(2, generator.latent_dim, generator=random)
         styles = generator.to_styles(z[:, None], "z")
-        cross = int(torch.randint(2, generator.num_slots, (), generator=random)) if number % 2 else 0
+        cross = (
+            int(torch.randint(2, generator.num_slots, (), generator=random)) if number % 2 else 0
+        )
         slots = [1 if i < cross else 0 for i in range(generator.num_slots)]
         drawn = [torch.randn(1, *shape, generator=random) for shape in noises]
         with torch.autocast("cpu", torch.bfloat16):
             image = generator.run({}, styles[slots, 0][None], drawn)["image"].float()
         # As the patches are drawn: the smallest size is seen half of the time.
         for size in (SIZE, 2 * SIZE, 4 * SIZE):
-            small = F.interpolate(image, (size, size), mode="bicubic", antialias=True) if size < 1024 else image
+            small = (
+                F.interpolate(image, (size, size), mode="bicubic", antialias=True)
+                if size < 1024
+                else image
+            )
             top, left = (int(torch.randint(0, size - SIZE + 1, (), generator=random)) for _ in "yx")
             crop = small[0, :, top : top + SIZE, left : left + SIZE]
             found.append(((crop.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
@@ -87,9 +93,14 @@ def main() -> None:
     random = torch.Generator().manual_seed(given.seed)
     torch.manual_seed(given.seed)
     cache = given.output / "pictures.pt"
-    data = torch.load(cache, weights_only=True) if cache.exists() else pictures(given.pictures, random)
+    data = (
+        torch.load(cache, weights_only=True) if cache.exists() else pictures(given.pictures, random)
+    )
     torch.save(data, cache)
-    network = DenoisingNetwork().to(memory_format=torch.channels_last)
+    network = DenoisingNetwork()
+    if given.start is not None:
+        network.load_state_dict({k: v.float() for k, v in load_file(given.start).items()})
+    network = network.to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0)
     start, step, running = time.monotonic(), 0, 0.0
@@ -116,8 +127,21 @@ def main() -> None:
         running = loss.item() if step == 1 else 0.99 * running + 0.01 * loss.item()
         if step % 200 == 0:
             print(f"{step} steps, {time.monotonic() - start:.0f} s, loss {running:.5f}", flush=True)
-            save_file({k: v.half().contiguous() for k, v in averaged.state_dict().items()}, given.output / "denoiser.safetensors")
-    (given.output / "training.json").write_text(json.dumps({"steps": step, "pictures": given.pictures, "minutes": given.minutes, "seed": given.seed, "loss": running}))
+            save_file(
+                {k: v.half().contiguous() for k, v in averaged.state_dict().items()},
+                given.output / "denoiser.safetensors",
+            )
+    (given.output / "training.json").write_text(
+        json.dumps(
+            {
+                "steps": step,
+                "pictures": given.pictures,
+                "minutes": given.minutes,
+                "seed": given.seed,
+                "loss": running,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

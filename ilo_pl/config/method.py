@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Discriminator, Field, Tag
 
-from ilo_pl.denoisers import DenoiserName
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.inversion.stage_spec import (
@@ -253,8 +252,9 @@ def _with_deviation(stages: tuple[Stage, ...], keys: Mapping[str, Any]) -> tuple
         return stages
     proximal = Proximal(**{key: keys[key] for key in Proximal.model_fields})
     change = {"solver": "proximal", "steps": steps, "rounds": 1, "proximal": proximal}
-    deviation = stages[-1].model_copy(update=change)
-    return stages + (deviation,) + (stages[-1], deviation) * (rounds - 1)
+    last = stages[-1]
+    deviation = last.model_copy(update=change)
+    return (*stages, deviation, *((last, deviation) * (rounds - 1)))
 
 
 def _stage(columns: Mapping[str, Any], i: int, count: int, group: str) -> dict[str, Any]:

@@ -19,4 +19,11 @@ DENOISERS: dict[str, Callable[[], Denoiser]] = {
 }
 assert set(DENOISERS) == set(get_args(DenoiserName))
 
-__all__ = ["DENOISERS", "BM3DDenoiser", "Denoiser", "DenoiserName", "LearnedDenoiser", "TotalVariation"]
+__all__ = [
+    "DENOISERS",
+    "BM3DDenoiser",
+    "Denoiser",
+    "DenoiserName",
+    "LearnedDenoiser",
+    "TotalVariation",
+]

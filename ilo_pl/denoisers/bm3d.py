@@ -33,7 +33,9 @@ class BM3DDenoiser(Denoiser):
     def __call__(self, images: Tensor, sigma: Tensor) -> Tensor:
         """Denoise pictures one after the other."""
         cleaned = [
-            torch.from_numpy(self._bm3d(image.permute(1, 2, 0).double().cpu().numpy(), float(level)))
+            torch.from_numpy(
+                self._bm3d(image.permute(1, 2, 0).double().cpu().numpy(), float(level))
+            )
             for image, level in zip(images, sigma, strict=True)
         ]
         return torch.stack(cleaned).permute(0, 3, 1, 2).to(images)

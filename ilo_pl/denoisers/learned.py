@@ -21,7 +21,7 @@ def _network(device: torch.device) -> DenoisingNetwork:
     network = DenoisingNetwork()
     network.load_state_dict(load_weights(NAME))
     network.eval().requires_grad_(False)
-    return network.to(device, memory_format=torch.channels_last)
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 @final
@@ -40,5 +40,5 @@ class LearnedDenoiser(Denoiser):
         rest = (-width % network.scale, -height % network.scale)
         padded = F.pad(images, (0, rest[0], 0, rest[1]), mode="replicate")
         padded = padded.contiguous(memory_format=torch.channels_last)
-        found = network(padded, sigma.view(-1, 1, 1, 1)).float()
+        found: Tensor = network(padded, sigma.view(-1, 1, 1, 1)).float()
         return found[..., :height, :width].contiguous()

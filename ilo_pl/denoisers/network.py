@@ -8,6 +8,7 @@ al. 2020, arXiv 1906.05478).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import final
 
@@ -56,12 +57,10 @@ class DenoisingNetwork(nn.Module):
         self.head = _conv(12 + 1, widths[0])
         self.down = nn.ModuleList(blocks(width) for width in widths)
         self.shrink = nn.ModuleList(
-            nn.Conv2d(a, b, 2, stride=2, bias=False)
-            for a, b in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in itertools.pairwise(widths)
         )
         self.grow = nn.ModuleList(
-            nn.ConvTranspose2d(b, a, 2, stride=2, bias=False)
-            for a, b in zip(widths, widths[1:], strict=False)
+            nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in itertools.pairwise(widths)
         )
         self.up = nn.ModuleList(blocks(width) for width in widths[:-1])
         self.tail = _conv(widths[0], 12)

@@ -122,7 +122,9 @@ def score_run(
     """
     paths = sorted((folder.path / "reconstructions").glob("*.png"))
     scores = _score([path for path in paths if path.stem in references], references, device)
-    rows = {image_id: {"id": image_id, **_errors(pair)} for image_id, pair in (errors or {}).items()}
+    rows = {
+        image_id: {"id": image_id, **_errors(pair)} for image_id, pair in (errors or {}).items()
+    }
     for score in scores:
         rows[score.id] = {**asdict(score), **rows.get(score.id, {})}
     if rows:

@@ -12,7 +12,7 @@ from ilo_pl.operators.correction import conjugate_gradients
 from ilo_pl.operators.mask import Mask
 
 # Clipping to [-1, 1] and projecting take turns: each undoes a little of the other.
-TURNS = 4
+TURNS = 8
 # How far into a hole its rim's colours reach, as a share of the image's longer side.
 REACH = 1 / 16
 ITERATIONS = 400

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ilo_pl.denoisers import DENOISERS
 from ilo_pl.generators.point import Point, render
-from ilo_pl.inversion.consistency import error_level
+from ilo_pl.inversion.consistency import consistent, error_level
 from ilo_pl.inversion.constraints import spread
 from ilo_pl.inversion.objective import Objective
 from ilo_pl.inversion.stage import Engine, SearchStage
@@ -23,23 +23,37 @@ from ilo_pl.inversion.stage_spec import LrScale, Proximal, Stage
 from ilo_pl.io.images import GREY_LEVELS
 from ilo_pl.operators.base import LinearOperator
 
+# What is taken off first and last, as shares of the generator's error and of the measurements' noise; found on
+# photographs that no figure is reported of (docs/methods.md).
+START_OF_ERROR = 2.0
+END_OF_NOISE = 0.5
 
-def strength(spec: Proximal, start: Tensor, step: int, steps: int) -> Tensor:
-    """Return how strong the noise is that a step takes off, from ``start`` to the end, geometrically.
+
+def strength(spec: Proximal, error: Tensor, noise: float, step: int, steps: int) -> Tensor:
+    """Return how strong the noise is that a step takes off, ``(B,)`` on [-1, 1]: it falls geometrically.
 
     Args:
-        spec: where it ends.
-        start: where it begins, for each image ``(B,)``, on [-1, 1].
+        spec: where it begins and ends.
+        error: the error of each image where the stage begins, ``(B,)``, on [-1, 1].
+        noise: standard deviation of the measurements' noise, in their units.
         step: the step, from 0.
         steps: how many there are.
     """
-    end = spec.end / GREY_LEVELS
-    share = 1 - step / max(steps - 1, 1)
-    return end * (start / end).clamp(min=1).pow(share)
+    end = max(spec.end / GREY_LEVELS, END_OF_NOISE * noise)
+    if spec.start is None:
+        first = (START_OF_ERROR * error).clamp(min=max(noise, end))
+    else:
+        first = torch.full_like(error, max(spec.start / GREY_LEVELS, end))
+    return end * (first / end).pow(1 - step / max(steps - 1, 1))
 
 
 def to_measurements(
-    operator: LinearOperator, measurements: Tensor, images: Tensor, noise: float, level: Tensor, weight: float
+    operator: LinearOperator,
+    measurements: Tensor,
+    images: Tensor,
+    noise: float,
+    level: Tensor,
+    weight: float,
 ) -> Tensor:
     """Return argmin over x of ||A x - y||^2 / noise^2 + weight ||x - images||^2 / level^2, for each image.
 
@@ -71,7 +85,7 @@ class ProximalOptimizer(torch.optim.Optimizer):
         self._advance = advance
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step."""
         loss = None
         if closure is not None:
@@ -95,11 +109,13 @@ class ProximalStage(SearchStage):
         noise: standard deviation of the measurements' noise, in their units.
     """
 
+    deviation: nn.Parameter
+
     def __init__(
         self, engine: Engine, spec: Stage, start: Point, objective: Objective, noise: float
     ) -> None:
-        bare = replace(start, deviation=None)
-        if start.deviation is None:
+        bare, fresh = replace(start, deviation=None), start.deviation is None and spec.steps > 0
+        if fresh:
             shape = (len(start.latents), *engine.generator.image_shape)
             start = replace(start, deviation=start.latents.new_zeros(shape))
         super().__init__(engine, _frozen(spec), start)
@@ -111,8 +127,17 @@ class ProximalStage(SearchStage):
         # Each alone, as its latents will render it.
         singles = [bare.select(i) for i in range(len(bare.latents))]
         self._base = torch.cat([render(engine.generator, one, engine.space) for one in singles])
-        self._level = self._found_level()
+        self._error = self._found_error()
+        if fresh:
+            self._begin()
         self._denoise = DENOISERS[spec.proximal.denoiser]()
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Begin at what the measurements say where they are exact."""
+        if self._noise == 0:
+            given = self._objective.batch.measurements
+            self.deviation.copy_(consistent(self._operator, given, self._base) - self._base)
 
     def objective(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the measurement loss and the total loss of each image."""
@@ -124,29 +149,27 @@ class ProximalStage(SearchStage):
 
     def advance(self, step: int) -> Tensor:
         """Return the deviation after a step."""
-        spec = self.spec.proximal
+        spec, noise, given = self.spec.proximal, self._noise, self._objective.batch.measurements
+        level = strength(spec, self._error, noise, step, self.spec.steps)
         images = self._base + self.deviation
-        level = strength(spec, self._level, step, self.spec.steps)
-        clean = self._denoise(images, level)
-        found = to_measurements(self._operator, self._objective.batch.measurements, clean, self._noise, level, spec.weight)
-        return found - self._base
+        moved = to_measurements(self._operator, given, images, noise, level, spec.weight)
+        return self._denoise(moved, level) - self._base
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return what takes the proximal steps; it has no rate."""
-        assert self.deviation is not None
         optimizer = ProximalOptimizer(self.deviation, self.advance)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     @torch.no_grad()
-    def _found_level(self) -> Tensor:
-        """Return the standard deviation of the generator's error, ``(B,)``, as far as measurements tell it.
+    def _found_error(self) -> Tensor:
+        """Return the standard deviation of the generator's error, as far as the measurements tell it: ``(B,)``.
 
         Measurements that were held out tell it best.
         """
-        given = self.spec.proximal.start
-        if given is not None:
-            return self._base.new_full((len(self._base),), given / GREY_LEVELS)
         batch, held = self._objective.batch, self._objective.held
         residual = batch.measurements - self._operator(self._base)
         return error_level(self._operator, residual, self._noise, held)

@@ -110,19 +110,18 @@ class LrScale(Spec):
 class Proximal(Spec):
     """How a proximal stage finds the deviation d of an image from the generator's picture, x = G + d.
 
-    Each step takes noise of a falling strength s off x and moves the result to the measurements (plug-and-play half
+    Each step moves x to the measurements and takes noise of a falling strength s off it (plug-and-play half
     quadratic splitting; Zhang et al. 2021, arXiv 2008.13751):
 
-        x <- argmin over x' of ||A x' - y||^2 / sigma^2 + weight ||x' - D(x, s)||^2 / s^2
+        x <- D(argmin over x' of ||A x' - y||^2 / sigma^2 + weight ||x' - x||^2 / s^2, s)
 
     where sigma is the noise of the measurements; without it x' is the nearest point with A x' = y.
 
     Args:
         denoiser: D.
-        start: s of the first step in 8-bit grey levels; null: as large as the generator's error at the
-            measurements is found to be.
-        end: s of the last step; between them it falls geometrically.
-        weight: of D's picture against the measurements.
+        start: s of the first step in 8-bit grey levels; null: by how far the generator is from the measurements.
+        end: s of the last step, but never below half of sigma; between them it falls geometrically.
+        weight: of x against the measurements.
     """
 
     denoiser: DenoiserName = "learned"

@@ -171,11 +171,17 @@ class Walk:
 
     def _final(self, i: int, kept: Solution) -> tuple[Point, Tensor, tuple[float, float]]:
         """Return an image's result: its point, its picture ``(3, H, W)``, and its measured errors."""
-        generator, space, device = self.engine.generator, self.engine.space, self.batch.measurements.device
+        generator, space, device = (
+            self.engine.generator,
+            self.engine.space,
+            self.batch.measurements.device,
+        )
         point = kept.point.map(lambda t: t.to(device))
         operator, given = self.batch.operator.select([i]), self.batch.measurements[i : i + 1]
         before = render(generator, replace(point, deviation=None), space)
-        image = render(generator, point, space) if kept.image is None else kept.image[None].to(device)
+        image = (
+            render(generator, point, space) if kept.image is None else kept.image[None].to(device)
+        )
         if self.task.consistent:
             assert isinstance(operator, LinearOperator)
             moved = consistent(operator, given, image, self.task.noise_sigma or 0.0)

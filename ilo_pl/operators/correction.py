@@ -41,6 +41,8 @@ def conjugate_gradients(system: Apply, right: Tensor, iterations: int, tolerance
         solution = solution + step * direction
         residual = residual - step * image
         before, squared = squared, inner(residual, residual)
-        direction = residual + torch.where(going, squared / before.clamp(min=1e-30), 0.0) * direction
+        direction = (
+            residual + torch.where(going, squared / before.clamp(min=1e-30), 0.0) * direction
+        )
         squared = torch.where(going, squared, before)
     return solution

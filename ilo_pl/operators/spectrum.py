@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ilo_pl.operators.copies import Version, version
 
-
 Kept = TypeVar("Kept")
 
 
