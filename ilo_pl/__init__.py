@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ilo_pl.config.compose import load_method
     from ilo_pl.errors import IloError
-    from ilo_pl.generators import MobileStyleGAN, SplitGenerator, TinyGenerator
+    from ilo_pl.generators import MobileStyleGAN, Resized, SplitGenerator, TinyGenerator
     from ilo_pl.generators.point import Point, render
     from ilo_pl.inversion.hooks import ResultCallback
     from ilo_pl.inversion.module import ILOInversion
@@ -45,6 +45,7 @@ _HOME = {
     "Radii": "inversion.stage_spec",
     "Reconstruction": "inversion.reconstruction",
     "Reencode": "inversion.stage_spec",
+    "Resized": "generators",
     "ResultCallback": "inversion.hooks",
     "Schedule": "inversion.schedule",
     "Sphere": "inversion.stage_spec",
@@ -72,6 +73,7 @@ __all__ = [
     "Radii",
     "Reconstruction",
     "Reencode",
+    "Resized",
     "ResultCallback",
     "Schedule",
     "Sphere",

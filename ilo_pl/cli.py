@@ -132,12 +132,20 @@ def experiment(name: str, overrides: tuple[str, ...], quick: bool) -> None:
 @click.option("--generator", "name", help="Its generator; for one of your own, module:function.")
 @click.option("--weights", help="The generator's weights.")
 @click.option("--seed", type=click.IntRange(min=0), help="The generator's seed.")
+@click.option(
+    "--size", type=click.IntRange(min=1), help="Size of the image, up to the generator's own."
+)
 def render(
-    latents: Path, output: Path, name: str | None, weights: str | None, seed: int | None
+    latents: Path,
+    output: Path,
+    name: str | None,
+    weights: str | None,
+    seed: int | None,
+    size: int | None,
 ) -> None:
     """Generate the image of a latents file again: LATENTS.safetensors OUTPUT.png.
 
-    The file names its generator, weights and seed; the options replace them. Code of your own is imported only
+    The file names its generator, weights, seed and size; the options replace them. Code of your own is imported only
     when --generator names it.
     """
     from ilo_pl.generators.point import render as render_point
@@ -147,7 +155,7 @@ def render(
     if output.suffix.lower() != ".png":
         raise click.BadParameter("must end in .png", param_hint="OUTPUT")
     point, about = load_point(latents)
-    made = generator_of(about, name, weights, seed)
+    made = generator_of(about, name, weights, seed, size)
     # What the file names is never imported, what the user names may be.
     generator = made.make(imports=name is not None)
     check_point(generator, point, about["space"])
@@ -184,13 +192,16 @@ def convert(file: Path, output: Path, licence: str) -> None:
 @cli.command(name="check-generator")
 @click.argument("name", metavar="NAME_OR_MODULE:FUNCTION")
 @click.option("--weights", help="The generator's weights.")
+@click.option("--size", type=click.IntRange(min=1), help="Size of its images, up to its own.")
 @click.pass_context
-def check_generator(context: click.Context, name: str, weights: str | None) -> None:
+def check_generator(
+    context: click.Context, name: str, weights: str | None, size: int | None
+) -> None:
     """Test whether a generator keeps the contract of docs/generators.md; ends with 1 if it does not."""
     from ilo_pl.generators import check
     from ilo_pl.generators.config import GeneratorConfig
 
-    generator = GeneratorConfig(name=name, weights=weights).make(imports=True)
+    generator = GeneratorConfig(name=name, weights=weights, size=size).make(imports=True)
     console, failed = Console(), False
     for result in check.check_generator(generator):
         word = "[green]pass[/]" if result.passed else "[bold red]FAIL[/]"

@@ -92,7 +92,7 @@ def test_images_together_are_measured_as_each_alone(faces: Path, tmp_path: Path)
     invert(f"input={faces}", f"output={out}", "save_measurements=true", *RUNS["composition"])
     config = load_config([*FAST, f"input={out}/measurements", "output=x"])
     files = find_measurements(out / "measurements")
-    source = MeasurementFolder(files, config.operator, config.noise, (3, 32, 32))
+    source = MeasurementFolder(files, config.operator, config.noise, TinyGenerator())
     both, x = source.load([0, 1]), torch.randn(2, 3, 32, 32)
     for i in (0, 1):
         one = source.load([i])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ilo_pl import TinyGenerator
 from ilo_pl.config.compose import load_config
 from ilo_pl.errors import IloError
 from ilo_pl.inversion.source import Batch
@@ -43,8 +44,9 @@ def photos(tmp_path: Path) -> Path:
 def measure(photos: Path, *overrides: str, indices: tuple[int, ...] = (0, 1)) -> Batch:
     config = load_config([f"input={photos}", "output=b", "seed=3", *overrides])
     maker = config.operator.maker(SHAPE, config.seed)
+    files, generator = find_images(photos), TinyGenerator()
     source = ImageFolder(
-        find_images(photos), maker, SHAPE, config.seed, simulate=config.simulate, noise=config.noise
+        files, maker, generator, config.seed, simulate=config.simulate, noise=config.noise
     )
     return source.load(indices)
 

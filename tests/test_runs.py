@@ -120,7 +120,7 @@ def test_a_big_folder_is_checked_by_headers(
     config = load_config(keys(folder, tmp_path / "out"))
     files = {name: folder / f"{name}.png" for name in NAMES}
     maker = config.operator.maker((3, 32, 32), 0)
-    source = sources.ImageFolder(files, maker, (3, 32, 32), 0, noise=config.noise)
+    source = sources.ImageFolder(files, maker, TinyGenerator(), 0, noise=config.noise)
     assert source.check().keys() == {"a"}
     assert read == ["b"]
 

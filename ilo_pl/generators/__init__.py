@@ -11,6 +11,7 @@ from pathlib import Path
 from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.generators.base import Split, SplitGenerator, State
 from ilo_pl.generators.mobilestylegan import MobileStyleGAN
+from ilo_pl.generators.resized import Resized
 from ilo_pl.generators.sequential import SequentialGenerator
 from ilo_pl.generators.tiny import TinyGenerator
 
@@ -125,6 +126,7 @@ def _imported(name: str) -> Maker:
 __all__ = [
     "GENERATORS",
     "MobileStyleGAN",
+    "Resized",
     "SequentialGenerator",
     "Split",
     "SplitGenerator",

@@ -107,6 +107,12 @@ class SplitGenerator(nn.Module, abc.ABC):
         channels, height, width = self.splits[-1].shapes["image"]
         return channels, height, width
 
+    @property
+    def computed_pixels(self) -> int:
+        """Number of pixels of the largest image that it computes, by which its work is judged."""
+        _, height, width = self.image_shape
+        return height * width
+
     def split(self, k: int) -> Split:
         """Return split ``k``.
 

@@ -7,7 +7,6 @@ split runs a suffix of the same segments, so a longer schedule compiles no more 
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from types import FunctionType
@@ -52,7 +51,7 @@ class Synthesizer:
         self._cuts = sorted({stage.split for stage in schedule.stages} | {last})
         self._free_noises = max(stage.free_noises for stage in schedule.stages)
         steps = schedule.total_steps * len(task.units)
-        pixels = math.prod(task.generator.image_shape[1:])
+        pixels = task.generator.computed_pixels
         worth_it = steps >= AUTO_MIN_STEPS and pixels >= AUTO_MIN_PIXELS
         self.enabled = worth_it if mode == "auto" else bool(mode)
         self._mode = "max-autotune" if mode == "max-autotune" else None

@@ -9,36 +9,12 @@ import torch
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError
+from ilo_pl.generators.resampling import keys_cubic, mirror, resampling_matrix, whole_factors
 from ilo_pl.operators.base import LinearOperator
 from ilo_pl.operators.spectrum import Spectrum, gram
 
-BICUBIC_A = -0.5
 # Eigenvalues of A A* below this share of the largest are lost in float32.
 SMALLEST = 1e-6
-
-
-def keys_cubic(x: Tensor, a: float = BICUBIC_A) -> Tensor:
-    """Keys' cubic convolution kernel (Keys 1981, doi:10.1109/TASSP.1981.1163711), zero beyond 2."""
-    x = x.abs()
-    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
-    far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
-    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
-
-
-def resampling_matrix(size: int, factor: int) -> Tensor:
-    """Return the matrix ``(size / factor, size)`` of anti-aliased bicubic down-sampling, float64.
-
-    The kernel is stretched by the factor, so that it averages over what a pixel covers. Beyond the
-    border the image is mirrored (the border pixel is not repeated), as PULSE does.
-    """
-    out = size // factor
-    centres = (torch.arange(out, dtype=torch.float64) + 0.5) * factor - 0.5
-    # Taps of every output: all inputs within two output pixels.
-    first = torch.ceil(centres - 2 * factor).long()
-    taps = first[:, None] + torch.arange(4 * factor)
-    weights = keys_cubic((taps - centres[:, None]) / factor)
-    weights = weights / weights.sum(1, keepdim=True)
-    return torch.zeros(out, size, dtype=torch.float64).scatter_add_(1, mirror(taps, size), weights)
 
 
 def blur_matrix(size: int, sigma: float) -> Tensor:
@@ -49,15 +25,6 @@ def blur_matrix(size: int, sigma: float) -> Tensor:
     taps = torch.arange(size)[:, None] + offsets
     matrix = torch.zeros(size, size, dtype=torch.float64)
     return matrix.scatter_add_(1, mirror(taps, size), (weights / weights.sum()).expand(size, -1))
-
-
-def mirror(index: Tensor, size: int) -> Tensor:
-    """Reflect indices into [0, size) about the border pixels."""
-    if size == 1:
-        return torch.zeros_like(index)
-    period = 2 * (size - 1)
-    index = index.remainder(period)
-    return torch.where(index < size, index, period - index)
 
 
 @final
@@ -89,10 +56,9 @@ class Separable(LinearOperator):
         """
         channels, height, width = image_shape
         if factor < 1 or height % factor or width % factor:
-            whole = [n for n in range(1, min(height, width) + 1) if not (height % n or width % n)]
             raise ConfigurationError(
                 f"factor = {factor} does not divide an image {width} pixels wide and {height} high.",
-                choices=map(str, whole),
+                choices=map(str, whole_factors((height, width))),
             )
         return cls(resampling_matrix(height, factor), resampling_matrix(width, factor), channels)
 
@@ -133,3 +99,6 @@ class Separable(LinearOperator):
         lost = power <= power.max() * SMALLEST
         inverse = (1 / (power + rho).clamp(min=1e-30)).masked_fill(lost, 0.0)
         return self.adjoint(left @ ((left.T @ residual @ right) * inverse) @ right.T)
+
+
+__all__ = ["Separable", "blur_matrix", "keys_cubic", "mirror", "resampling_matrix"]

@@ -29,7 +29,7 @@ from ilo_pl.paper.sweep import Plan, PlannedRun
 from ilo_pl.runs.bm3d import require_bm3d
 from ilo_pl.runs.quality_trace import Trace, mse_of
 from ilo_pl.runs.run import check, run
-from ilo_pl.runs.sources import check_size
+from ilo_pl.runs.sources import check_generated
 
 FACES = (1, 2, 3, 4)  # seeds of the generated faces, which no default was tuned on
 RECORD = "experiment.yaml"
@@ -128,7 +128,7 @@ def _prepare(plan: Plan, folder: RunFolder) -> dict[str, Path]:
     if not fresh:
         _compare(folder, record)
     for file in files.values():
-        check_size(file, image_size(file), generator.image_shape)
+        check_generated(file, image_size(file), generator)
     try:
         if fresh and plan.spec.input:
             _write_images(plan, folder, generator, files)

@@ -48,6 +48,8 @@ def write_latents(
         metadata["weights"] = str(path.absolute()) if path.exists() else generator.weights
     if generator.class_index is not None:
         metadata["class_index"] = str(generator.class_index)
+    if generator.size is not None:
+        metadata["size"] = str(generator.size)
     return folder.write(
         f"latents/{name}.safetensors",
         lambda path: safetensors.torch.save_file(tensors, path, metadata),
@@ -79,6 +81,8 @@ def load_point(path: Path) -> tuple[Point, dict[str, str]]:
         point = Point.from_named(int(metadata["split"]), tensors).map(lambda t: t.float())
         if int(metadata.get("class_index", 0)) < 0:
             raise ValueError(f"its class {metadata['class_index'][:40]} is below 0")
+        if int(metadata.get("size", 1)) < 1:
+            raise ValueError(f"its size {metadata['size'][:40]} is below 1")
     except (KeyError, ValueError) as error:
         raise InputError(f"The latents file {path} is damaged: {error}.") from error
     return point, metadata
@@ -108,14 +112,16 @@ def generator_of(
     name: str | None = None,
     weights: str | None = None,
     seed: int | None = None,
+    size: int | None = None,
 ) -> GeneratorConfig:
     """Return the generator that latents belong to, or another one.
 
     Args:
         metadata: what :func:`load_point` returned.
-        name: another generator, for which its weights and seed do not count.
+        name: another generator, for which its weights, seed and size do not count.
         weights: other weights.
         seed: another seed.
+        size: another size of its images.
 
     Raises:
         InputError: its weights are not there any more.
@@ -129,11 +135,14 @@ def generator_of(
         )
     if seed is None and own:
         seed = int(metadata["seed"])
+    if size is None and own and "size" in metadata:
+        size = int(metadata["size"])
     return GeneratorConfig(
         name=name or metadata["generator"],
         weights=weights or stored,
         seed=seed or 0,
         class_index=int(metadata["class_index"]) if own and "class_index" in metadata else None,
+        size=size,
     )
 
 

@@ -27,7 +27,7 @@ from ilo_pl.runs.frames import Predecessors
 from ilo_pl.runs.ledger import await_run
 from ilo_pl.runs.place import Place, make_place, with_devices
 from ilo_pl.runs.record import RunRecord
-from ilo_pl.runs.sources import ImageFolder, MeasurementFolder, check_size
+from ilo_pl.runs.sources import ImageFolder, MeasurementFolder, check_generated
 from ilo_pl.runs.trainer import choose_precision, uses_cuda
 
 # A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
@@ -78,10 +78,10 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
     if begins:
         folder.check()
     generator = config.generator.make(imports=True)
-    source, origin, bad = _source(config, files, shape := generator.image_shape)
+    source, origin, bad = _source(config, files, generator)
     # Often they are the images themselves: one that cannot be used needs no true image.
     for path in (references[i] for i in references if i not in bad):
-        check_size(path, image_size(path), shape)
+        check_generated(path, image_size(path), generator)
     if config.outside:
         require_bm3d()
     config = _with_batch_size(config, place, folder, generator, source)
@@ -90,7 +90,8 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
     start = Predecessors(folder, source.ids)
     follower = _task(config, generator, source, later, start) if later else None
     if begins:
-        folder.check(bytes_needed=len(source.ids) * shape[1] * shape[2] * BYTES_PER_PIXEL)
+        pixels = math.prod(generator.image_shape[1:])
+        folder.check(bytes_needed=len(source.ids) * pixels * BYTES_PER_PIXEL)
     needed = belongings(config, files)
     return Assembly(config, place, folder, needed, references, source, origin, bad, task, follower)
 
@@ -162,9 +163,10 @@ def _task(
 
 
 def _source(
-    config: RunConfig, files: Mapping[str, Path], shape: tuple[int, int, int]
+    config: RunConfig, files: Mapping[str, Path], generator: SplitGenerator
 ) -> tuple[MeasurementSource, Origin, dict[str, str]]:
     """Return where measurements come from, how they are made, and why images cannot be used, by id."""
+    shape = generator.image_shape
     operator, noise = (s.model_dump(mode="json") for s in (config.operator, config.noise))
     origin = Origin(shape, config.seed, config.task.name, operator, noise)
     if isinstance(config.operator, ClassifierSpec):
@@ -174,12 +176,12 @@ def _source(
         return InMemory(classifier, target, ids), origin, {}
     together = 1 if config.batch_size == "auto" else config.batch_size
     if next(iter(files.values())).suffix.lower() == SUFFIX:
-        saved = MeasurementFolder(files, config.operator, config.noise, shape)
+        saved = MeasurementFolder(files, config.operator, config.noise, generator)
         return saved, saved.origin, saved.check(together)
     images = ImageFolder(
         files,
         config.operator.maker(shape, config.seed),
-        shape,
+        generator,
         config.seed,
         simulate=config.simulate,
         noise=config.noise,

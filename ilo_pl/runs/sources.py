@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
+from ilo_pl.generators import SplitGenerator
+from ilo_pl.generators.resized import size_of
 from ilo_pl.inversion.source import Batch, check_finite
 from ilo_pl.io.images import LoadedImage, image_size, load_image
 from ilo_pl.io.measurements import load_measurements, load_origin
@@ -27,7 +29,7 @@ class ImageFolder(Remembering):
     Args:
         files: image files by id.
         maker: makes the operator of some images.
-        image_shape: shape ``(3, H, W)`` that the generator makes.
+        generator: what makes such images.
         seed: seed of the noise.
         simulate: measure the images; otherwise they are what was measured.
         noise: what is added to simulated measurements; given ones have theirs already.
@@ -37,7 +39,7 @@ class ImageFolder(Remembering):
         self,
         files: Mapping[str, Path],
         maker: OperatorMaker,
-        image_shape: tuple[int, int, int],
+        generator: SplitGenerator,
         seed: int,
         *,
         simulate: bool = True,
@@ -45,7 +47,7 @@ class ImageFolder(Remembering):
     ) -> None:
         self.ids = tuple(files)
         self._files = dict(files)
-        self._shape = image_shape
+        self._generator = generator
         self._maker = maker
         self._seed = seed
         self._simulate = simulate
@@ -72,7 +74,7 @@ class ImageFolder(Remembering):
                 if self._simulate:
                     key = self._maker.fitting(size)
                     measured = f"If it is what was measured: simulate=false {key}." if key else ""
-                    check_size(path, size, self._shape, hint=measured)
+                    check_generated(path, size, self._generator, measured)
             except InputError as error:
                 errors[image_id] = error
         good = [i for i, image_id in enumerate(self.ids) if image_id not in errors]
@@ -103,7 +105,7 @@ class ImageFolder(Remembering):
         self, ids: Sequence[str], images: Sequence[LoadedImage], operator: ForwardOperator
     ) -> Tensor:
         for image_id, image in zip(ids, images, strict=True):
-            check_size(self._files[image_id], _size(image), self._shape)
+            check_generated(self._files[image_id], _size(image), self._generator)
         measured: Tensor = operator(torch.stack([image.rgb for image in images]))
         # What a mask hides has no noise either.
         return operator.hide(self._noise.apply(measured, self._seed, ids))
@@ -122,6 +124,8 @@ class ImageFolder(Remembering):
             key = self._maker.fitting(_size(image))
             hint = f"{key} measures images of this size." if key else ""
             wanted = (3, *shape[1:])
+            if not hint and wanted == self._generator.image_shape:
+                hint = _other_size(self._generator, _size(image))
             check_size(self._files[image_id], _size(image), wanted, "the operator measures", hint)
         given = torch.stack([image.rgb for image in images])
         given = given if shape[0] == 3 else given.mean(1, keepdim=True)
@@ -143,7 +147,7 @@ class MeasurementFolder(Remembering):
         files: files of measurements by image id, all of one origin.
         operator: the operator that the run is configured with.
         noise: the noise model that it is configured with.
-        image_shape: shape ``(3, H, W)`` that the generator makes.
+        generator: what makes the images that they measure.
 
     Attributes:
         origin: how the measurements were made.
@@ -158,11 +162,11 @@ class MeasurementFolder(Remembering):
         files: Mapping[str, Path],
         operator: OperatorConfig,
         noise: NoiseModel,
-        image_shape: tuple[int, int, int],
+        generator: SplitGenerator,
     ) -> None:
         self.ids = tuple(files)
         self._files = dict(files)
-        self._shape = image_shape
+        self._shape = generator.image_shape
         first = next(iter(files.values()))
         self.origin = load_origin(first)[1]
         stored: dict[str, Any] = {"operator": self.origin.operator, "noise": self.origin.noise}
@@ -172,10 +176,12 @@ class MeasurementFolder(Remembering):
             raise InputError(f"The measurements {first} cannot be used. {error}") from None
         _same(first, "operator", made.operator, operator)
         _same(first, "noise", made.noise, noise)
-        if self.origin.image_shape != image_shape:
+        if self.origin.image_shape != self._shape:
+            _, height, width = self.origin.image_shape
             raise InputError(
                 f"{first} measures images of shape {self.origin.image_shape}; the generator makes "
-                f"{image_shape}."
+                f"{self._shape}.",
+                hint=_other_size(generator, (width, height)),
             )
         self._operator = operator
         self._fixed: ForwardOperator | None = None
@@ -247,3 +253,27 @@ def check_size(
             or f"Crop the face and resize it to {width} x {height} first, aligned as the "
             "generator's training images are.",
         )
+
+
+def check_generated(
+    path: Path, size: tuple[int, int], generator: SplitGenerator, hint: str = ""
+) -> None:
+    """Find out whether an image is one that a generator could have made.
+
+    Args:
+        path: its file.
+        size: its width and height.
+        generator: the generator.
+        hint: what else it may be.
+
+    Raises:
+        InputError: it has another size; the hint says with which ``generator.size`` it could be used.
+    """
+    hints = [_other_size(generator, size), hint]
+    check_size(path, size, generator.image_shape, hint=" ".join(filter(None, hints)))
+
+
+def _other_size(generator: SplitGenerator, size: tuple[int, int]) -> str:
+    """Return the hint for images of a width and height that the generator can make, if it can."""
+    fits = size_of(generator, size)
+    return f"generator.size={fits} makes images of this size." if fits is not None else ""
