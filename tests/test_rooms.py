@@ -23,6 +23,7 @@ ROOMS = [
     "generators",
     "operators",
     "losses",
+    "denoisers",
     "inversion",
     "evaluation",
     "callbacks",

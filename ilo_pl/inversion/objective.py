@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ilo_pl import seeding
-from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators.precision import without_autocast
 from ilo_pl.inversion.source import Batch
 from ilo_pl.losses import LOSSES, LossInputs, WeightedLoss
@@ -28,7 +27,7 @@ class Objective:
         seed: seed of the noise and of the choice of what is held out.
 
     Raises:
-        ConfigurationError: a loss cannot judge such measurements, or they are too few to hold any out.
+        ConfigurationError: a loss cannot judge such measurements.
     """
 
     def __init__(
@@ -77,8 +76,9 @@ class Objective:
                 observed = batch.operator.observed().to(image.device)
                 fidelity = mse(clean, batch.measurements, observed)
             if self.held is not None:
-                held = self.held
-                fidelity = mse(clean * held, batch.measurements * held, held.flatten(1).sum(1))
+                held, count = self.held, self.held.flatten(1).sum(1)
+                predicted = mse(clean * held, batch.measurements * held, count.clamp(min=1))
+                fidelity = torch.where(count > 0, predicted, fidelity)
         return fidelity, total
 
     def _losses(self, image: Tensor, predicted: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,21 +108,11 @@ def held_out(batch: Batch, share: float, seed: int) -> Tensor:
         seed: seed of the choice.
 
     Returns:
-        bool, of the measurements' shape ``(B, ...)``.
-
-    Raises:
-        ConfigurationError: an image has too few measurements for any to be held out.
+        bool, of the measurements' shape ``(B, ...)``; of an image with few of them it may be none, and the losses
+        judge then.
     """
     measurements = batch.measurements
     shape = measurements.shape[1:]
     drawn = (1, *shape[1:]) if len(shape) == 3 else tuple(shape)
     held = seeding.uniform(drawn, seed, batch.ids, "validation").to(measurements.device) < share
-    held = batch.operator.hide(held.expand(measurements.shape).float()).bool()
-    counts = held.flatten(1).sum(1).cpu().tolist()
-    empty = [image_id for image_id, count in zip(batch.ids, counts, strict=True) if not count]
-    if empty:
-        raise ConfigurationError(
-            f"{empty[0]!r} has too few measurements to hold {share:.0%} of them out.",
-            hint="Set method.validation=0.",
-        )
-    return held
+    return batch.operator.hide(held.expand(measurements.shape).float()).bool()

@@ -25,7 +25,7 @@ from ilo_pl.operators.base import LinearOperator
 
 # What is taken off first and last, as shares of the generator's error and of the measurements' noise; found on
 # photographs that no figure is reported of (docs/methods.md).
-START_OF_ERROR = 2.0
+START_OF_ERROR = 1.0
 END_OF_NOISE = 0.5
 
 
@@ -172,6 +172,11 @@ class ProximalStage(SearchStage):
         """
         batch, held = self._objective.batch, self._objective.held
         residual = batch.measurements - self._operator(self._base)
+        if held is not None:
+            some = held.flatten(1).any(1)
+            held = held | ~spread(
+                some, held
+            )  # none of an image with few measurements: then all tell it
         return error_level(self._operator, residual, self._noise, held)
 
 

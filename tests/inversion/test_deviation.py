@@ -173,7 +173,7 @@ def test_the_data_step_solves_its_own_equation() -> None:
 
 
 def test_levels_fall_geometrically() -> None:
-    error = torch.tensor([4 / 127.5])
+    error = torch.tensor([8 / 127.5])
 
     def grey(noise: float, spec: Proximal, error: Tensor = error) -> list[float]:
         return [float(strength(spec, error, noise / 127.5, k, 3)) * 127.5 for k in range(3)]

@@ -56,6 +56,7 @@ SCHEDULES = {
                 sna=5.0,
             ),
             Stage(split=3, steps=1, free_noises=4, radii=BALLS),
+            Stage(split=3, steps=2, free_noises=4, solver="proximal"),
         ),
         validation=0.2,
         result="best",
