@@ -25,8 +25,10 @@ from ilo_pl.operators.base import LinearOperator
 
 # What is taken off first and last, as shares of the generator's error and of the measurements' noise; found on
 # photographs that no figure is reported of (docs/methods.md).
-START_OF_ERROR = 1.0
+START_OF_ERROR = 1.5
 END_OF_NOISE = 0.5
+# Nor does it begin below so many grey levels: the generator is never right to less.
+LEAST_START = 8.0
 
 
 def strength(spec: Proximal, error: Tensor, noise: float, step: int, steps: int) -> Tensor:
@@ -41,7 +43,7 @@ def strength(spec: Proximal, error: Tensor, noise: float, step: int, steps: int)
     """
     end = max(spec.end / GREY_LEVELS, END_OF_NOISE * noise)
     if spec.start is None:
-        first = (START_OF_ERROR * error).clamp(min=max(noise, end))
+        first = (START_OF_ERROR * error).clamp(min=max(noise, end, LEAST_START / GREY_LEVELS))
     else:
         first = torch.full_like(error, max(spec.start / GREY_LEVELS, end))
     return end * (first / end).pow(1 - step / max(steps - 1, 1))

@@ -178,8 +178,8 @@ def test_levels_fall_geometrically() -> None:
     def grey(noise: float, spec: Proximal, error: Tensor = error) -> list[float]:
         return [float(strength(spec, error, noise / 127.5, k, 3)) * 127.5 for k in range(3)]
 
-    assert grey(0, Proximal(end=2.0)) == pytest.approx([8, 4, 2], rel=1e-5)
-    assert grey(0, Proximal(end=2.0), 0 * error) == pytest.approx([2, 2, 2], rel=1e-5)
+    assert grey(0, Proximal(end=2.0)) == pytest.approx([12, 24**0.5, 2], rel=1e-5)
+    assert grey(0, Proximal(end=2.0), 0 * error) == pytest.approx([8, 4, 2], rel=1e-5)
     assert grey(32, Proximal(end=2.0)) == pytest.approx([32, 32 / 2**0.5, 16], rel=1e-5)
     assert grey(0, Proximal(start=50.0, end=2.0)) == pytest.approx([50, 10, 2], rel=1e-5)
 
