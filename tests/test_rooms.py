@@ -23,6 +23,8 @@ ROOMS = [
     "generators",
     "operators",
     "losses",
+    "denoisers",
+    "baselines",
     "inversion",
     "evaluation",
     "callbacks",
