@@ -15,6 +15,8 @@ Prox = Callable[[Tensor, float], Tensor]
 POWER_STEPS = 30
 # A power iteration comes to the norm from below.
 MARGIN = 1.02
+# Of an image, where there is no noise.
+NEARLY_NOTHING = 0.001
 
 
 def squared_norm(operator: LinearOperator) -> float:
@@ -42,6 +44,16 @@ def noise_gain(operator: LinearOperator) -> float:
     signs = torch.randint(0, 2, (1, *operator.measurement_shape), generator=draw).float() * 2 - 1
     with torch.no_grad():
         return float(operator.adjoint(operator.hide(signs)).square().mean().sqrt())
+
+
+def last_weight(gain: float, noise: float) -> float:
+    """Return what lambda falls to: the noise in A* y, or nearly nothing in the scale of A* A where there is none.
+
+    Args:
+        gain: see :func:`noise_gain`.
+        noise: the standard deviation of the measurements' noise.
+    """
+    return noise * gain if noise else NEARLY_NOTHING * gain**2
 
 
 def strengths(first: float, last: float, count: int) -> list[float]:

@@ -6,12 +6,19 @@ import torch
 from torch import Tensor
 
 from ilo_pl.baselines.packages import imported
-from ilo_pl.baselines.proximal import MARGIN, fista, noise_gain, squared_norm, strengths
+from ilo_pl.baselines.proximal import (
+    MARGIN,
+    fista,
+    last_weight,
+    noise_gain,
+    squared_norm,
+    strengths,
+)
 from ilo_pl.io.images import GREY_LEVELS
 from ilo_pl.operators import Identity, LinearOperator
 
-# Strengths of the first iteration and, without noise, of the last, in units of an image.
-FIRST, LAST = 0.3, 0.001
+# lambda / L of the first iteration, in units of an image.
+FIRST = 0.3
 # Chambolle's steps in each iteration of FISTA, and where they may end before the limit.
 INNER_STEPS = 10
 PRECISION = 1e-7
@@ -29,8 +36,8 @@ def tv(
 
     Noise on the image itself is taken off by :func:`skimage.restoration.denoise_tv_chambolle` with weight
     ``weight sigma`` and its own stopping rule; any other A by FISTA, ten of its steps in each iteration. lambda
-    falls from 0.3 L to ``weight sigma ||A||_F / sqrt(n)``, the noise in each pixel of ``A* y``, or to L / 1000 where
-    there is none.
+    falls from 0.3 L to ``weight sigma ||A||_F / sqrt(n)``, the noise in each pixel of ``A* y``, or to
+    ``||A||_F^2 / (1000 n)`` where there is none.
 
     Args:
         operator: A, of one image; L is the largest eigenvalue of A* A.
@@ -60,6 +67,6 @@ def tv(
         return torch.from_numpy(found)
 
     lipschitz = MARGIN * squared_norm(operator)
-    last = noise * noise_gain(operator) / lipschitz if noise else LAST
+    last = last_weight(noise_gain(operator), noise) / lipschitz
     falling = strengths(FIRST, last, iterations)
     return fista(operator, measurements, prox, falling, lipschitz).clamp(-1, 1)

@@ -9,14 +9,22 @@ import torch
 from torch import Tensor
 
 from ilo_pl.baselines.packages import imported
-from ilo_pl.baselines.proximal import MARGIN, Prox, fista, noise_gain, squared_norm, strengths
+from ilo_pl.baselines.proximal import (
+    MARGIN,
+    Prox,
+    fista,
+    last_weight,
+    noise_gain,
+    squared_norm,
+    strengths,
+)
 from ilo_pl.io.images import GREY_LEVELS
 from ilo_pl.operators import LinearOperator
 
 WAVELET = "db4"
 MOST_LEVELS = 5
-# Strengths of the first iteration and, without noise, of the last, in units of an image.
-FIRST, LAST = 0.5, 0.001
+# lambda / L of the first iteration, in units of an image.
+FIRST = 0.5
 
 
 def wavelet(
@@ -32,7 +40,7 @@ def wavelet(
 
     W is orthogonal: periodic, each channel by itself, up to five levels; the coarsest averages are not
     penalised. lambda falls from L / 2 to ``weight sigma ||A||_F / sqrt(n)``, the noise in each coefficient of
-    ``A* y``, or to L / 1000 where there is none.
+    ``A* y``, or to ``||A||_F^2 / (1000 n)`` where there is none.
 
     Args:
         operator: A, of one image; L is the largest eigenvalue of A* A.
@@ -51,8 +59,8 @@ def wavelet(
         ConfigurationError: PyWavelets is not installed.
     """
     lipschitz = MARGIN * squared_norm(operator)
-    noise = weight * sigma / GREY_LEVELS * noise_gain(operator)
-    falling = strengths(FIRST, noise / lipschitz if noise else LAST, iterations)
+    last = last_weight(noise_gain(operator), weight * sigma / GREY_LEVELS) / lipschitz
+    falling = strengths(FIRST, last, iterations)
     prox = shrinkage(operator.image_shape, spin=spin)
     averaged = falling.count(falling[-1]) if spin else 1
     return fista(operator, measurements, prox, falling, lipschitz, averaged).clamp(-1, 1)

@@ -29,7 +29,9 @@ def drawn(*shape: int) -> Tensor:
 
 
 def ramp() -> Tensor:
-    y, x = torch.meshgrid(torch.linspace(-0.4, 0.4, 32), torch.linspace(-0.5, 0.5, 32), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.linspace(-0.4, 0.4, 32), torch.linspace(-0.5, 0.5, 32), indexing="ij"
+    )
     return torch.stack([x + y, x - y, -x])
 
 
@@ -150,7 +152,11 @@ def test_norm_and_noise_gain() -> None:
 @pytest.mark.parametrize("sigma", [0.0, 20.0])
 @pytest.mark.parametrize(
     "operator",
-    [Mask.random(SHAPE, 0.4, 0, ["a"]), Separable.bicubic(SHAPE, 4), PartialCirculant(SHAPE, 900, 0)],
+    [
+        Mask.random(SHAPE, 0.4, 0, ["a"]),
+        Separable.bicubic(SHAPE, 4),
+        PartialCirculant(SHAPE, 900, 0),
+    ],
     ids=["mask", "reduction", "circulant"],
 )
 def test_priors_come_nearer_to_a_smooth_picture(operator: LinearOperator, sigma: float) -> None:
