@@ -95,7 +95,7 @@ def test_gaussian_filling_divides_two_blurs() -> None:
 
 def test_what_is_too_much_or_nothing_for_a_filling() -> None:
     hole = Mask.box((1, 400, 400), (1, 1, 399, 399)).mask[0, 0]
-    with pytest.raises(InputError, match="158404 missing pixels hang together.*\n.*interpolation"):
+    with pytest.raises(InputError, match=r"158404 missing pixels hang together.*\n.*interpolation"):
         biharmonic(torch.zeros(1, 400, 400), hole)
     with pytest.raises(InputError, match="no pixel"):
         interpolation(ramp(), torch.zeros(32, 32))
