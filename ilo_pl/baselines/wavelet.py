@@ -77,7 +77,8 @@ def shrinkage(image_shape: tuple[int, int, int], *, spin: bool) -> Prox:
         ConfigurationError: PyWavelets is not installed.
     """
     pywt = imported("pywt")
-    levels = _levels(image_shape)
+    # Deeper, every coefficient would be one of the border.
+    levels = _levels(image_shape, pywt.dwt_max_level(min(image_shape[1:]), WAVELET))
     draw = np.random.default_rng(0)
 
     def shrink(image: Tensor, strength: float) -> Tensor:
@@ -91,10 +92,11 @@ def shrinkage(image_shape: tuple[int, int, int], *, spin: bool) -> Prox:
     return shrink
 
 
-def _levels(image_shape: tuple[int, int, int]) -> int:
-    """Return how often both sides can be halved without a rest, up to the limit: W is orthogonal then."""
+def _levels(image_shape: tuple[int, int, int], deepest: int) -> int:
+    """Return how often both sides can be halved without a rest, up to two limits: W is orthogonal then."""
     height, width = image_shape[1:]
-    return max(n for n in range(MOST_LEVELS + 1) if not (height % 2**n or width % 2**n))
+    depths = range(min(MOST_LEVELS, deepest) + 1)
+    return max(n for n in depths if not (height % 2**n or width % 2**n))
 
 
 def _soft(values: Any, strength: float) -> Any:

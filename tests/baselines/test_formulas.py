@@ -108,7 +108,7 @@ def test_what_is_too_much_or_nothing_for_a_filling() -> None:
 def test_the_lasso_of_an_image_itself_is_soft_thresholding() -> None:
     noisy = drawn(*SHAPE)
     found = wavelet(Identity(SHAPE), noisy, 25.5, weight=1.5, iterations=8, spin=False)
-    coarse, *details = pywt.wavedec2(noisy.double().numpy(), "db4", "periodization", 5, axes=(1, 2))
+    coarse, *details = pywt.wavedec2(noisy.double().numpy(), "db4", "periodization", 2, axes=(1, 2))
     soft = [tuple(pywt.threshold(d, 0.3, "soft") for d in each) for each in details]
     expected = pywt.waverec2([coarse, *soft], "db4", "periodization", axes=(1, 2))
     # The step is a fiftieth shorter than it may be, so that what is left shrinks by that each time.
@@ -132,7 +132,8 @@ def test_total_variation_of_an_image_itself_is_scikit_images() -> None:
     assert torch.equal(tv(Identity(SHAPE), noisy, 0), noisy.clamp(-1, 1))
     # A mask that hides nothing is the same problem, solved another way.
     other = tv(Mask(torch.ones(32, 32)), noisy, 12.75, weight=2, iterations=60)
-    torch.testing.assert_close(other, found, atol=0.02, rtol=0)
+    exact = denoise_tv_chambolle(noisy.numpy(), 0.2, eps=1e-9, max_num_iter=2000, channel_axis=0)
+    assert float((other - torch.from_numpy(exact)).abs().mean()) < 0.02
 
 
 def test_norm_and_noise_gain() -> None:
