@@ -91,7 +91,7 @@ def _explained(
             continue  # because its items are wrong, which is said already
         else:
             if kind == "union_tag_invalid":
-                path, value = (*path, "name"), ctx["tag"]
+                path, value = (*path, ctx["discriminator"].strip("'")), ctx["tag"]
             wanted.setdefault(path, []).extend(_wanted(problem))
             lines[path] = (
                 f"{_dotted(path)} = {shown(value)} cannot be used: give {_or(wanted[path])}."

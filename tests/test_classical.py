@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from ilo_pl import TinyGenerator, load_method
+from ilo_pl.baselines.bm3d import bm3d
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.io.images import to_bytes
-from ilo_pl.runs.bm3d import bm3d
 from tests.conftest import command
 
 Run = Callable[..., tuple[int, str]]

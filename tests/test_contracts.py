@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import ilo_pl.operators.deepinv  # noqa: F401  # its operators are seen once it is imported
+from ilo_pl.config.outside import OutsideMethod
 from ilo_pl.losses import LossTerm
 from ilo_pl.operators import ForwardOperator
 from ilo_pl.operators.config import OperatorConfig
@@ -26,7 +27,8 @@ def below(contract: type[Any]) -> Iterator[type[Any]]:
 
 
 @pytest.mark.parametrize(
-    "contract", [ForwardOperator, OperatorConfig, OperatorMaker, NoiseModel, LossTerm]
+    "contract",
+    [ForwardOperator, OperatorConfig, OperatorMaker, NoiseModel, LossTerm, OutsideMethod],
 )
 def test_what_fulfils_a_contract_is_final(contract: type[Any]) -> None:
     kinds = list(below(contract))

@@ -24,6 +24,7 @@ ROOMS = [
     "operators",
     "losses",
     "denoisers",
+    "baselines",
     "inversion",
     "evaluation",
     "callbacks",

@@ -88,6 +88,12 @@ def load_method(name: str, task: str | None = None, **columns: Any) -> Schedule:
     return SearchMethod(**{**{str(k): v for k, v in method.items()}, **columns}).schedule
 
 
+def is_outside(name: str) -> bool:
+    """Return whether a file of ``configs/method`` is of a method outside the engine."""
+    path = config_dir() / "method" / f"{name}.yaml"
+    return path.is_file() and "outside" in OmegaConf.load(path)
+
+
 # ---- a run that goes on ----------------------------------------------------------------------------
 
 

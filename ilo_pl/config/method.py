@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Discriminator, Field, Tag
 
+from ilo_pl.config.outside import OutsideConfig, OutsideMethod
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.inversion.stage_spec import (
@@ -21,8 +22,6 @@ from ilo_pl.inversion.stage_spec import (
     Stage,
     VariableKind,
 )
-from ilo_pl.operators.config import IdentitySpec, OperatorSpec
-from ilo_pl.operators.noise import GaussianNoise, NoiseSpec
 from ilo_pl.spec import Name, Spec, Whole
 
 MAX_RATE = 1000
@@ -160,32 +159,6 @@ class SearchMethod(Spec):
         return _unroll({**last, **other, "radii": radii, "reencode": reencode}, "follow")
 
 
-class OutsideMethod(Spec):
-    """A method file of a method outside the engine.
-
-    Args:
-        name: how reports call it.
-        outside: which method it is.
-    """
-
-    name: Name
-    outside: Literal["bm3d"]
-
-    def check(self, operator: OperatorSpec, noise: NoiseSpec) -> None:
-        """Refuse what BM3D is not made for.
-
-        Raises:
-            ConfigurationError: the measurements are not the image plus Gaussian noise of known strength.
-        """
-        if isinstance(operator, IdentitySpec) and isinstance(noise, GaussianNoise) and noise.sigma:
-            return
-        raise ConfigurationError(
-            "BM3D takes Gaussian noise of known strength off a picture; here the operator is "
-            f"{operator.name!r} and the noise {noise.name!r} with sigma = {noise.sigma:g}.",
-            hint="Use it with task=denoising noise.sigma=25 (above 0), or another method for this task.",
-        )
-
-
 def _kind(method: Any) -> str:
     outside = isinstance(method, OutsideMethod) or (
         isinstance(method, Mapping) and "outside" in method
@@ -194,7 +167,7 @@ def _kind(method: Any) -> str:
 
 
 MethodConfig = Annotated[
-    Annotated[SearchMethod, Tag("search")] | Annotated[OutsideMethod, Tag("outside the engine")],
+    Annotated[SearchMethod, Tag("search")] | Annotated[OutsideConfig, Tag("outside the engine")],
     Discriminator(_kind),
 ]
 

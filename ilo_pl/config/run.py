@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ilo_pl.config.method import FollowConfig, FollowNone, MethodConfig, OutsideMethod
+from ilo_pl.config.method import FollowConfig, FollowNone, MethodConfig
+from ilo_pl.config.outside import OutsideMethod
 from ilo_pl.config.trainer import LoggerConfig, TrainerConfig
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators.config import GeneratorConfig, Seed

@@ -26,7 +26,6 @@ from ilo_pl.io.tables import read_table, write_table
 from ilo_pl.paper.demo import portrait
 from ilo_pl.paper.figures import draw_figure
 from ilo_pl.paper.sweep import Plan, PlannedRun
-from ilo_pl.runs.bm3d import require_bm3d
 from ilo_pl.runs.quality_trace import Trace, mse_of
 from ilo_pl.runs.run import check, run
 from ilo_pl.runs.sources import check_generated
@@ -90,7 +89,7 @@ def _check_run(planned: PlannedRun, generator: SplitGenerator) -> None:
     """Find what only the generator shows to be wrong, and a finished run of another configuration."""
     config = planned.config
     if config.outside:
-        require_bm3d()
+        config.outside.require()
     else:
         config.schedule.resolve(generator)
     if config.input is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ilo_pl.config.choices import choices
-from ilo_pl.config.compose import load_config
+from ilo_pl.config.compose import is_outside, load_config
 from ilo_pl.config.overrides import Assignment, override_texts, read_overrides, value_text
 from ilo_pl.config.run import RUN_PATHS, RunConfig
 from ilo_pl.errors import ConfigurationError, unknown
@@ -106,9 +106,9 @@ def _of_lines(variants: Mapping[str, Variant], rest: Sequence[Assignment]) -> li
     Where none does, they are a slip.
     """
     texts = [given.text for given in rest]
-    if all(v.method == "bm3d" for v in variants.values()):
+    if all(is_outside(v.method) for v in variants.values()):
         return [texts for _ in variants]
-    return [_not_of_method(texts) if v.method == "bm3d" else texts for v in variants.values()]
+    return [_not_of_method(texts) if is_outside(v.method) else texts for v in variants.values()]
 
 
 def _divide(spec: Experiment, overrides: Sequence[str]) -> tuple[Keys, list[Assignment]]:
@@ -207,9 +207,10 @@ def _compose(
     if spec.input:
         paths |= {name: str(output / "images") for name in ("input", "reference")}
     common: Keys = {"task": spec.task, **spec.keys, **(small.keys if small else {})}
-    own = override_texts(common) + override_texts(variant.keys)
-    if variant.method == "bm3d":
-        own = _not_of_method(own)
+    shared = override_texts(common)
+    if is_outside(variant.method):
+        shared = _not_of_method(shared)
+    own = shared + override_texts(variant.keys)
     swept = override_texts({spec.axis.key: level} if spec.axis else {})
     config = ["save_measurements=false", f"method={variant.method}"]
     return load_config([*config, *own, *swept, *rest, *override_texts(paths)])

@@ -19,10 +19,10 @@ from ilo_pl.io.tables import write_seconds
 from ilo_pl.io.video import RATE, check_decoder, frame_rate, is_video, unpacked, write_video
 from ilo_pl.operators import Classifier
 from ilo_pl.operators.config import ClassifierSpec
-from ilo_pl.runs.bm3d import denoise
 from ilo_pl.runs.entry import Entry
 from ilo_pl.runs.ledger import FAILURES, Ledger
 from ilo_pl.runs.loop import Problem, search
+from ilo_pl.runs.outside import restore
 from ilo_pl.runs.setup import Assembly, assemble
 
 
@@ -72,7 +72,7 @@ def _run(
     if share:
         console.print(f"{share:.1%} of the pixels are missing.", highlight=False)
     if ready.task is None:
-        whole = _denoise(ready, console, label)
+        whole = _restore(ready, console, label)
     else:
         whole = _search(ready, console, [StageProgress(console, label), *callbacks])
     if ready.place.rank:
@@ -131,24 +131,27 @@ def _conclude(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores
     return scores
 
 
-def _denoise(ready: Assembly, console: Console, label: str) -> Entry:
+def _restore(ready: Assembly, console: Console, label: str) -> Entry:
     """Run the method outside the engine, with a line that says where it is."""
     config, source, folder = ready.config, ready.source, ready.folder
+    assert config.outside is not None
     one_by_one = Ledger(folder, [(image_id,) for image_id in source.ids], ready.files)
     one_by_one.begin(config)
     with console.status("") as status:
-        failures = denoise(
+        entries = restore(
             folder,
             source,
+            config.outside,
             ready.origin,
             config.noise.sigma,
-            save_measurements=config.save_measurements is True,
+            save_measurements=config.save_measurements,
             told=lambda text: status.update(escape(f"{label} {text}")),
         )
-    for unit, image_id in enumerate(source.ids):
-        reasons = {i: r for i, r in failures.items() if i == image_id}
-        one_by_one.finish(unit, Entry((image_id,), failures=reasons))
-    return one_by_one.close()
+        for unit, entry in enumerate(entries):
+            one_by_one.finish(unit, entry)
+    whole = one_by_one.close()
+    write_seconds(folder, whole.seconds)
+    return whole
 
 
 def _write_video(ready: Assembly, whole: Entry, console: Console) -> None:

@@ -13,7 +13,7 @@ from ilo_pl.config.run import RunConfig
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators import SplitGenerator
 from ilo_pl.inversion.schedule import Schedule
-from ilo_pl.inversion.source import InMemory, MeasurementSource
+from ilo_pl.inversion.source import Batch, InMemory, MeasurementSource
 from ilo_pl.inversion.task import InverseTask, Start
 from ilo_pl.io.find import find_images
 from ilo_pl.io.folder import RunFolder
@@ -21,7 +21,6 @@ from ilo_pl.io.images import GREY_LEVELS, image_size
 from ilo_pl.io.measurements import SUFFIX, Origin, find_measurements
 from ilo_pl.operators.config import ClassifierSpec
 from ilo_pl.runs.batch_size import measured_batch_size
-from ilo_pl.runs.bm3d import require_bm3d
 from ilo_pl.runs.content import belongings
 from ilo_pl.runs.frames import Predecessors
 from ilo_pl.runs.ledger import await_run
@@ -83,7 +82,8 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
     for path in (references[i] for i in references if i not in bad):
         check_generated(path, image_size(path), generator)
     if config.outside:
-        require_bm3d()
+        config.outside.require()
+        config.outside.check_image(_first(source, bad).operator)
     config = _with_batch_size(config, place, folder, generator, source)
     task = None if config.outside else _task(config, generator, source, config.schedule)
     later = None if config.outside else config.following
@@ -94,6 +94,11 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
         folder.check(bytes_needed=len(source.ids) * pixels * BYTES_PER_PIXEL)
     needed = belongings(config, files)
     return Assembly(config, place, folder, needed, references, source, origin, bad, task, follower)
+
+
+def _first(source: MeasurementSource, bad: Mapping[str, str]) -> Batch:
+    """Return the first image that can be used."""
+    return source.load([next(n for n, i in enumerate(source.ids) if i not in bad)])
 
 
 def _with_batch_size(
