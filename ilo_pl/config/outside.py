@@ -20,9 +20,9 @@ from ilo_pl.operators.config import (
     BicubicSpec,
     ClassifierSpec,
     IdentitySpec,
-    MaskSpec,
     OperatorSpec,
 )
+from ilo_pl.operators.mask_config import MaskSpec
 from ilo_pl.operators.noise import GaussianNoise, NoiseSpec, SaltAndPepper
 from ilo_pl.spec import Name, Number, Spec, Whole
 
