@@ -1,9 +1,10 @@
-"""``ilo-pl demo``: the shipped portrait from a tenth of its pixels, CSGM against ILO at equal steps."""
+"""``ilo-pl demo``: the shipped portrait from little, ILO beside the simplest method for each problem."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -15,10 +16,48 @@ from ilo_pl.config.run import RUN_PATHS
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.evaluation.report import row_of, scores_table, write_grid
 from ilo_pl.io.folder import RunFolder
-from ilo_pl.runs.run import run
+from ilo_pl.runs.run import check, run
 
-METHODS = ("csgm", "ilo")
-CHOSEN = ("input", "reference", "method")
+CHOSEN = ("input", "reference", "method", "task", "operator", "noise")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is measured of the portrait, and what a user without a generator would do.
+
+    Args:
+        title: of its table.
+        name: of its folder.
+        keys: of its task.
+        baseline: a method of ``configs/method``.
+    """
+
+    title: str
+    name: str
+    keys: tuple[str, ...]
+    baseline: str
+
+
+PROBLEMS = (
+    Problem(
+        "One pixel in a hundred",
+        "one_percent",
+        ("task=random_inpainting", "operator.fraction=0.01"),
+        "gaussian_filling",
+    ),
+    Problem(
+        "A box over the mouth",
+        "box",
+        ("task=inpainting", "operator.box=[330,640,700,830]"),
+        "gaussian_filling",
+    ),
+    Problem(
+        "Super-resolution from 64 x 64",
+        "super_resolution",
+        ("task=super_resolution", "operator.factor=16"),
+        "bicubic",
+    ),
+)
 
 
 def portrait() -> Path:
@@ -27,50 +66,65 @@ def portrait() -> Path:
 
 
 def run_demo(overrides: Sequence[str], console: Console) -> None:
-    """Run both methods, draw the pictures side by side and print the figures.
+    """Run the problems, draw the pictures side by side and print the figures.
 
     Args:
-        overrides: ``output=DIR`` and any other key but ``input``, ``reference`` and ``method``.
+        overrides: ``output=DIR`` and any other key but those of the measurements and ``method``; keys of a
+            search do not reach the baselines.
         console: where the figures are printed.
 
     Raises:
-        IloError: a key is wrong or the output folder cannot be used.
+        IloError: a key is wrong, a package of the baselines is missing, or the output folder cannot be used.
     """
     output, rest = _read(overrides)
     output.check()
     started = time.monotonic()
-    image = portrait()
-    groups = []
-    for method in METHODS:
-        folder = output.path / method
-        paths = {"input": str(image), "reference": str(image), "output": str(folder)}
-        keys = [f"method={method}", *override_texts(paths), *rest]
-        groups.append((method, run(load_config(keys), Console(stderr=True), method)))
-    csgm, ilo = (row_of(RunFolder(output.path / m), image.stem, image) for m in METHODS)
-    grid = write_grid(
-        output,
-        [
-            {
-                "truth": image,
-                "measurements": csgm["measurements"],
-                "CSGM": csgm["result"],
-                "ILO": ilo["result"],
-            }
-        ],
-    )
-    console.print(scores_table("10 % of the pixels observed, equal steps", groups))
-    console.print(f"Pictures: {grid} and {output.path / 'ilo' / 'grid.png'}", markup=False)
+    for problem in PROBLEMS:  # before the first of them takes its time
+        for method in (problem.baseline, "ilo"):
+            check(load_config(_keys(problem, method, output, rest)))
+    rows = [_run(problem, output, rest, console) for problem in PROBLEMS]
+    grid = write_grid(output, rows)
+    console.print(f"Pictures: {grid}", markup=False)
     console.print(f"Took {time.monotonic() - started:.0f} s.")
 
 
+def _run(
+    problem: Problem, output: RunFolder, rest: Sequence[str], console: Console
+) -> Mapping[str, Path]:
+    """Run both methods on a problem and print their figures; return the pictures by label."""
+    groups, shown = [], {}
+    for method in (problem.baseline, "ilo"):
+        config = load_config(_keys(problem, method, output, rest))
+        groups.append((method, run(config, Console(stderr=True), method)))
+        shown[method] = row_of(RunFolder(Path(config.output)), portrait().stem, portrait())
+    console.print(scores_table(problem.title, groups))
+    ilo = shown["ilo"]
+    row = {"truth": ilo["truth"], problem.title: ilo["measurements"]}
+    return row | {
+        method.replace("_", " "): pictures["result"] for method, pictures in shown.items()
+    }
+
+
+def _keys(problem: Problem, method: str, output: RunFolder, rest: Sequence[str]) -> list[str]:
+    image = str(portrait())
+    folder = output.path / problem.name / method
+    paths = {"input": image, "reference": image, "output": str(folder)}
+    own = rest if method == "ilo" else [t for t in rest if not t.lstrip("+").startswith("method.")]
+    return [*problem.keys, f"method={method}", *override_texts(paths), *own]
+
+
 def _read(overrides: Sequence[str]) -> tuple[RunFolder, list[str]]:
-    """Return the folder to write, and the keys of both runs."""
+    """Return the folder to write, and the keys of all runs."""
     given = read_overrides(overrides, RUN_PATHS)
-    taken = [g.key for g in given if g.key in CHOSEN]
+    taken = [
+        g.key
+        for g in given
+        if g.key.partition(".")[0] in CHOSEN and not g.key.startswith("method.")
+    ]
     if taken:
         raise ConfigurationError(
             f"The demo chooses {taken[0]} itself.",
-            hint="Use ilo-pl invert for your own images and methods.",
+            hint="Use ilo-pl invert for your own images, tasks and methods.",
         )
     named = [g.value for g in given if g.key == "output"]
     rest = [g.text for g in given if g.key != "output"]
