@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.generators.precision import full_precision
+from ilo_pl.generators.tuned import WeightedSynthesis, run_tuned, unfit_weights, weights_behind
 
 Synthesis = Callable[[State, Tensor, list[Tensor | None], int, int], State]
 """``SplitGenerator.run``, or a faster function that computes the same."""
@@ -25,29 +26,35 @@ class Point:
         latents: ``(B, n, D)`` with one latent for each slot behind the split, or n = 1 for all.
         noises: noise inputs behind the split that are not the generator's own, by input index, on
             the scale of N(0, 1), each ``(B, 1, h, w)``.
+        weights: differences of the generator's weights, by the parameter's name, ``(B, *shape)`` in
+            units of :func:`~ilo_pl.generators.tuned.unit`; none where they are the generator's own.
     """
 
     split: int
     hidden: State
     latents: Tensor
     noises: dict[int, Tensor]
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every tensor with a name, ``hidden.<name>``, ``latents`` or ``noises.<index>``."""
+        """Yield every tensor with a name: ``hidden.<name>``, ``latents``, ``noises.<index>``, ``weights.<name>``."""
         for name, value in self.hidden.items():
             yield f"hidden.{name}", value
         yield "latents", self.latents
         for index, value in self.noises.items():
             yield f"noises.{index}", value
+        for name, value in self.weights.items():
+            yield f"weights.{name}", value
 
     @classmethod
     def from_named(cls, split: int, tensors: dict[str, Tensor]) -> Point:
         """Undo :meth:`named`."""
-        hidden = {n.partition(".")[2]: t for n, t in tensors.items() if n.startswith("hidden.")}
-        noises = {
-            int(n.partition(".")[2]): t for n, t in tensors.items() if n.startswith("noises.")
-        }
-        return cls(split, hidden, tensors["latents"], noises)
+
+        def of(kind: str) -> dict[str, Tensor]:
+            return {n.partition(".")[2]: t for n, t in tensors.items() if n.startswith(f"{kind}.")}
+
+        noises = {int(index): noise for index, noise in of("noises").items()}
+        return cls(split, of("hidden"), tensors["latents"], noises, of("weights"))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Point:
         """Return the point with ``function`` applied to every tensor."""
@@ -56,6 +63,7 @@ class Point:
             {name: function(value) for name, value in self.hidden.items()},
             function(self.latents),
             {index: function(value) for index, value in self.noises.items()},
+            {name: function(value) for name, value in self.weights.items()},
         )
 
     def select(self, i: int) -> Point:
@@ -73,6 +81,7 @@ def synthesise(
     space: str,
     stop: int | None = None,
     run: Synthesis | None = None,
+    run_with: WeightedSynthesis | None = None,
 ) -> State:
     """Run the generator from a point to a later split.
 
@@ -82,6 +91,7 @@ def synthesise(
         space: latent space of ``point.latents``.
         stop: split to end at; the image by default.
         run: replaces ``generator.run``.
+        run_with: replaces :func:`~ilo_pl.generators.tuned.run_with` for images with weights of their own.
     """
     here = generator.splits[point.split]
     noises = [point.noises.get(i) for i in range(here.first_noise, len(generator.noise_shapes))]
@@ -91,6 +101,9 @@ def synthesise(
     styles = generator.to_styles(latents, space) if latents.numel() else latents
     if latents.shape[1] == 1:
         styles = styles.expand(-1, slots, -1)
+    if point.weights:
+        inputs = point.hidden, styles, noises, point.split, stop
+        return run_tuned(generator, point.weights, *inputs, run=run_with)
     return (run or generator.run)(point.hidden, styles, noises, point.split, stop)
 
 
@@ -126,7 +139,11 @@ def carry(
     if not keep_skip:
         skips = generator.skip_states
         hidden = {n: torch.zeros_like(h) if n in skips else h for n, h in hidden.items()}
-    return Point(split, hidden, latents, noises)
+    weights = {}
+    if point.weights:
+        behind = weights_behind(generator, split)
+        weights = {name: value for name, value in point.weights.items() if name in behind}
+    return Point(split, hidden, latents, noises, weights)
 
 
 def segment(generator: SplitGenerator, point: Point, stop: int) -> Point:
@@ -136,7 +153,7 @@ def segment(generator: SplitGenerator, point: Point, stop: int) -> Point:
     if latents.shape[1] > 1:
         latents = latents[:, : there.first_slot - here.first_slot]
     noises = {i: n for i, n in point.noises.items() if i < there.first_noise}
-    return Point(point.split, point.hidden, latents, noises)
+    return Point(point.split, point.hidden, latents, noises, point.weights)
 
 
 def rejoin(whole: Point, part: Point) -> Point:
@@ -144,7 +161,7 @@ def rejoin(whole: Point, part: Point) -> Point:
     latents = part.latents
     if whole.latents.shape[1] > latents.shape[1]:
         latents = torch.cat([latents, whole.latents[:, latents.shape[1] :]], 1)
-    return Point(whole.split, part.hidden, latents, {**whole.noises, **part.noises})
+    return Point(whole.split, part.hidden, latents, {**whole.noises, **part.noises}, part.weights)
 
 
 def free_noises(generator: SplitGenerator, point: Point, count: int) -> Point:
@@ -209,4 +226,4 @@ def differences(generator: SplitGenerator, point: Point, space: str) -> list[str
         if shape != shapes.get(index):
             found.append(f"noise {index} {shape} for its {shapes.get(index, 'none')}")
             break
-    return found
+    return found + unfit_weights(generator, point.weights)
