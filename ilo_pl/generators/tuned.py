@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ilo_pl.generators.base import SplitGenerator, State
 
+
 class WeightedSynthesis(Protocol):
     """:func:`run_with`, or a faster function that computes the same."""
 
@@ -48,7 +49,9 @@ def unit(weight: Tensor) -> Tensor:
     return torch.where(size > 0, size, 1)
 
 
-def tuned_weights(generator: SplitGenerator, differences: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def tuned_weights(
+    generator: SplitGenerator, differences: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return the weights of one image.
 
     Args:
@@ -72,8 +75,12 @@ def run_with(
 
     Args:
         generator: the generator.
-        weights: by the parameter's name.
-        state, styles, noises, start, stop: see :meth:`SplitGenerator.run`.
+        weights: by the parameter's name, each of its shape.
+        state: the split state at ``start``, ``(B, ...)``.
+        styles: ``(B, n, E)``, see :meth:`SplitGenerator.run`.
+        noises: noise inputs, each ``(B, 1, h, w)`` or ``None``.
+        start: split to start from.
+        stop: split to end at.
     """
     given = {f"generator.{name}": value for name, value in weights.items()}
     arguments = (state, styles, noises, start, stop)
@@ -96,7 +103,11 @@ def run_tuned(
     Args:
         generator: the generator.
         differences: by the parameter's name, ``(B, *shape)``.
-        state, styles, noises, start, stop: see :meth:`SplitGenerator.run`.
+        state: the split state at ``start``, ``(B, ...)``.
+        styles: ``(B, n, E)``, see :meth:`SplitGenerator.run`.
+        noises: noise inputs, each ``(B, 1, h, w)`` or ``None``.
+        start: split to start from.
+        stop: split to end at.
         run: replaces :func:`run_with`.
     """
     done = []
@@ -143,9 +154,12 @@ def weights_behind(generator: SplitGenerator, split: int) -> tuple[str, ...]:
     rest = {n: value.detach().to("meta") for n, value in every.items() if n not in weights}
     here = generator.splits[split]
     state = {n: torch.zeros(1, *shape, device="meta") for n, shape in here.shapes.items()}
-    styles = torch.zeros(1, generator.num_slots - here.first_slot, _style_size(generator)).to("meta")
+    styles = torch.zeros(1, generator.num_slots - here.first_slot, _style_size(generator)).to(
+        "meta"
+    )
     noises: list[Tensor | None] = [
-        torch.zeros(1, *shape, device="meta") for shape in generator.noise_shapes[here.first_noise :]
+        torch.zeros(1, *shape, device="meta")
+        for shape in generator.noise_shapes[here.first_noise :]
     ]
     with torch.enable_grad():
         image = run_with(generator, weights | rest, state, styles, noises, split, generator.last)

@@ -63,8 +63,7 @@ def project_weights(tune: Tune, differences: Mapping[str, Tensor]) -> dict[str, 
     norm = l2_norm(values)
     scale = torch.where(norm > limit, limit / norm.clamp(min=1e-30), 1).to(values[0].dtype)
     return {
-        name: value * scale.view(-1, *[1] * (value.ndim - 1))
-        for name, value in differences.items()
+        name: value * scale.view(-1, *[1] * (value.ndim - 1)) for name, value in differences.items()
     }
 
 
@@ -92,8 +91,8 @@ def check_tuning(stages: Sequence[Stage], reencodes: Sequence[bool]) -> None:
             choices=("tune.weights=all", "tune.weights=kernels", "tune.radius=null"),
         )
     first = next((i for i, stage in enumerate(stages) if stage.tunes), len(stages))
-    for index, stage in enumerate(stages):
-        if index >= first and reencodes[index]:
+    for index, reencoded in enumerate(reencodes):
+        if reencoded and index >= first:
             raise ConfigurationError(
                 f"Stage {index + 1} re-encodes its solution, and stage {first + 1} has tuned the generator: the "
                 "range it would be fitted to is that of the pretrained weights.",
