@@ -65,7 +65,7 @@ class LrScaleColumns(Spec):
     hidden: Column[NonNegative] = 1.0
     latents: Column[NonNegative] = 1.0
     noises: Column[NonNegative] = 1.0
-    weights: Column[NonNegative] = 0.1
+    weights: Column[NonNegative] = 0.02
 
 
 class TuneColumns(Spec):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.generators.precision import full_precision
-from ilo_pl.generators.tuned import WeightedSynthesis, run_tuned, unfit_weights, weights_behind
+from ilo_pl.generators.tuned import run_tuned, unfit_weights, weights_behind
 
 Synthesis = Callable[[State, Tensor, list[Tensor | None], int, int], State]
 """``SplitGenerator.run``, or a faster function that computes the same."""
@@ -81,7 +81,6 @@ def synthesise(
     space: str,
     stop: int | None = None,
     run: Synthesis | None = None,
-    run_with: WeightedSynthesis | None = None,
 ) -> State:
     """Run the generator from a point to a later split.
 
@@ -90,8 +89,7 @@ def synthesise(
         point: where to start.
         space: latent space of ``point.latents``.
         stop: split to end at; the image by default.
-        run: replaces ``generator.run``.
-        run_with: replaces :func:`~ilo_pl.generators.tuned.run_with` for images with weights of their own.
+        run: replaces ``generator.run``, but where images have weights of their own.
     """
     here = generator.splits[point.split]
     noises = [point.noises.get(i) for i in range(here.first_noise, len(generator.noise_shapes))]
@@ -103,7 +101,7 @@ def synthesise(
         styles = styles.expand(-1, slots, -1)
     if point.weights:
         inputs = point.hidden, styles, noises, point.split, stop
-        return run_tuned(generator, point.weights, *inputs, run=run_with)
+        return run_tuned(generator, point.weights, *inputs)
     return (run or generator.run)(point.hidden, styles, noises, point.split, stop)
 
 

@@ -7,28 +7,12 @@ are counted in units of their tensor: its root mean square. One learning rate an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ilo_pl.generators.base import SplitGenerator, State
-
-
-class WeightedSynthesis(Protocol):
-    """:func:`run_with`, or a faster function that computes the same."""
-
-    def __call__(
-        self,
-        generator: SplitGenerator,
-        weights: Mapping[str, Tensor],
-        state: State,
-        styles: Tensor,
-        noises: list[Tensor | None],
-        start: int,
-        stop: int,
-    ) -> State:
-        """Run blocks with some weights in place of the generator's."""
 
 
 class _Blocks(nn.Module):
@@ -96,7 +80,6 @@ def run_tuned(
     noises: list[Tensor | None],
     start: int,
     stop: int,
-    run: WeightedSynthesis | None = None,
 ) -> State:
     """Run blocks for a batch in which every image has weights of its own, one image after the other.
 
@@ -108,13 +91,12 @@ def run_tuned(
         noises: noise inputs, each ``(B, 1, h, w)`` or ``None``.
         start: split to start from.
         stop: split to end at.
-        run: replaces :func:`run_with`.
     """
     done = []
     for i in range(len(styles)):
         weights = tuned_weights(generator, {n: value[i] for n, value in differences.items()})
         done.append(
-            (run or run_with)(
+            run_with(
                 generator,
                 weights,
                 {name: value[i : i + 1] for name, value in state.items()},

@@ -43,7 +43,8 @@ class FrozenPoint(nn.Module):
     def __init__(self, point: Point) -> None:
         super().__init__()
         self.split = point.split
-        self._names = {name: key(name) for name, _ in point.named()}
+        # Buffer names must not hold dots.
+        self._names = {name: name.replace(".", "__") for name, _ in point.named()}
         for name, value in point.named():
             self.register_buffer(self._names[name], value.detach().clone())
 
@@ -66,7 +67,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
         hidden: the split state, one parameter for each of its tensors.
         latents: ``(B, n, D)``.
         noises: noise inputs by index.
-        weights: differences of the generator's weights, by :func:`key` of the parameter's name.
+        weights: differences of the generator's weights, in the order of the start's.
         best_loss: lowest objective of each image so far, ``(B,)``.
         guard: what looks after losses and gradients that are not finite.
     """
@@ -99,10 +100,10 @@ class SearchStage(pl.LightningModule, abc.ABC):
                 for index, value in start.noises.items()
             }
         )
-        self.weights = nn.ParameterDict(
-            {key(name): _parameter(value, spec.tunes) for name, value in start.weights.items()}
+        self.weights = nn.ParameterList(
+            [_parameter(value, spec.tunes) for value in start.weights.values()]
         )
-        self._weights = {name: key(name) for name in start.weights}
+        self._tuned = tuple(start.weights)
         self.centre = FrozenPoint(centre if centre is not None else start)
         self.best = FrozenPoint(start)
         self.register_buffer("best_loss", start.latents.new_full((len(start.latents),), math.inf))
@@ -119,7 +120,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
     def point(self) -> Point:
         """Return the current point; its tensors are the parameters themselves."""
         noises = {int(index): value for index, value in self.noises.items()}
-        weights = {name: self.weights[own] for name, own in self._weights.items()}
+        weights = dict(zip(self._tuned, self.weights, strict=True))
         return Point(self.split, dict(self.hidden.items()), self.latents, noises, weights)
 
     def best_point(self) -> Point:
@@ -169,7 +170,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
             (list(self.hidden.values()), self.spec.lr_scale.hidden),
             ([self.latents], self.spec.lr_scale.latents),
             (list(self.noises.values()), self.spec.lr_scale.noises),
-            (list(self.weights.values()), self.spec.lr_scale.weights),
+            (list(self.weights), self.spec.lr_scale.weights),
         ]
         optimizer = torch.optim.Adam(
             [
@@ -277,11 +278,6 @@ def minimise(stage: SearchStage) -> Point:
         stage.settle(before)
         schedule["scheduler"].step()
     return stage.best_point()
-
-
-def key(name: str) -> str:
-    """Return a tensor's name as torch's modules take it, which must not hold dots."""
-    return name.replace(".", "__")
 
 
 def _parameter(value: Tensor, free: bool) -> nn.Parameter:

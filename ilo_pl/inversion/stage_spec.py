@@ -104,7 +104,7 @@ class LrScale(Spec):
     hidden: NonNegative = 1.0
     latents: NonNegative = 1.0
     noises: NonNegative = 1.0
-    weights: NonNegative = 0.1
+    weights: NonNegative = 0.02
 
 
 class Tune(Spec):

@@ -17,10 +17,13 @@ from torch import Tensor
 from ilo_pl import (
     ILOInversion,
     InverseTask,
+    LrScale,
     Mask,
+    Reencode,
     Schedule,
     Stage,
     TinyGenerator,
+    Tune,
     load_method,
     load_point,
     render,
@@ -29,7 +32,6 @@ from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.generators.point import Point, carry
 from ilo_pl.generators.tuned import unit, weights_behind
-from ilo_pl.inversion.stage_spec import LrScale, Reencode, Tune
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import to_bytes
 from ilo_pl.runs.latents import check_point
@@ -135,7 +137,8 @@ def test_every_image_stays_in_its_ball(make_task: MakeTask, fit: Fit, weights: A
     measured = torch.stack(norms)
     assert measured.shape[0] >= TUNED.steps - 1
     assert 0.999 < float(measured.max()) <= 1 + 1e-6
-    assert len({float(n) for n in measured[0]}) == 4  # each image is moved by itself
+    moved = torch.cat([inversion.results[i].point.weights["convs.3.weight"] for i in IDS])
+    assert float(moved.var(0).min()) > 0  # each image is moved by itself
 
 
 def test_a_batch_equals_single_runs_to_rounding(make_task: MakeTask, fit: Fit) -> None:
