@@ -196,11 +196,11 @@ def test_an_image_outside_the_range_is_met_better(tiny: TinyGenerator, fit: Fit)
     operator = Mask(torch.ones(32, 32))
 
     def loss(last: Stage) -> float:
-        stages = (Stage(split=0, steps=60), Stage(split=1, steps=60, lr=0.05), last)
+        stages = (Stage(split=0, steps=40), Stage(split=1, steps=40, lr=0.05), last)
         task = InverseTask(tiny, operator, operator(truth), schedule=Schedule(stages=stages))
         return fit(task).results["image0"].loss
 
-    plain = Stage(split=1, steps=100, lr=0.05)
+    plain = Stage(split=1, steps=60, lr=0.05)
     tune, scale = Tune(weights="all", radius=0.3), LrScale(weights=0.2)
     assert loss(plain.model_copy(update={"tune": tune, "lr_scale": scale})) < 0.8 * loss(plain)
 
