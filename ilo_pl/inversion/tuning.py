@@ -46,6 +46,21 @@ def tuned_names(generator: SplitGenerator, tune: Tune, split: int) -> list[str]:
     return [n for n in behind if tune.weights == "all" or dims[n] == KERNEL_DIMS]
 
 
+def check_weights(generator: SplitGenerator, stage: Stage) -> None:
+    """Refuse a stage that tunes weights of which there are none.
+
+    Raises:
+        ConfigurationError: a generator has no such weights behind the stage's split.
+    """
+    if stage.tunes and not tuned_names(generator, stage.tune, stage.split):
+        raise ConfigurationError(
+            f"tune.weights = {stage.tune.weights}, and {type(generator).__name__} has no such weights behind split "
+            f"{stage.split}.",
+            choices=("tune.weights=none", "tune.weights=all"),
+            hint="The image, which is the last split, has none behind it.",
+        )
+
+
 def project_weights(tune: Tune, differences: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the nearest differences of weights that a stage allows; none where there is no ball.
 

@@ -227,6 +227,8 @@ def test_the_image_has_no_weights_behind_it(make_task: MakeTask) -> None:
     image = Stage(split=-1, steps=1, tune=Tune(weights="all"), lr_scale=LrScale(hidden=0))
     with pytest.raises(ConfigurationError, match="has no variable to search"):
         make_task(Schedule(stages=(FIRST, image)))
+    with pytest.raises(ConfigurationError, match="no such weights behind split 4"):
+        make_task(Schedule(stages=(FIRST, image.model_copy(update={"lr_scale": LrScale()}))))
 
 
 def test_reencoding_before_tuning_is_fine(make_task: MakeTask, fit: Fit) -> None:
