@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ilo_pl.inversion.schedule import Schedule
     from ilo_pl.inversion.source import MeasurementSource
     from ilo_pl.inversion.stage import ILOStage
-    from ilo_pl.inversion.stage_spec import Radii, Reencode, Sphere, Stage
+    from ilo_pl.inversion.stage_spec import LrScale, Radii, Reencode, Sphere, Stage, Tune
     from ilo_pl.inversion.stage_switch import StageSwitch
     from ilo_pl.inversion.task import InverseTask
     from ilo_pl.io.images import load_image
@@ -38,6 +38,7 @@ _HOME = {
     "IloError": "errors",
     "InverseTask": "inversion.task",
     "LinearOperator": "operators",
+    "LrScale": "inversion.stage_spec",
     "Mask": "operators",
     "MeasurementSource": "inversion.source",
     "MobileStyleGAN": "generators",
@@ -53,6 +54,7 @@ _HOME = {
     "Stage": "inversion.stage_spec",
     "StageSwitch": "inversion.stage_switch",
     "TinyGenerator": "generators",
+    "Tune": "inversion.stage_spec",
     "load_image": "io.images",
     "load_method": "config.compose",
     "load_point": "runs.latents",
@@ -66,6 +68,7 @@ __all__ = [
     "IloError",
     "InverseTask",
     "LinearOperator",
+    "LrScale",
     "Mask",
     "MeasurementSource",
     "MobileStyleGAN",
@@ -81,6 +84,7 @@ __all__ = [
     "Stage",
     "StageSwitch",
     "TinyGenerator",
+    "Tune",
     "load_image",
     "load_method",
     "load_point",

@@ -157,7 +157,9 @@ def test_every_method_fits_the_default_generator_and_takes_its_steps(
     name: str, real: TinyGenerator
 ) -> None:
     schedule = load_method(name).resolve(real)
-    assert schedule.total_steps == {"pulse": 100, "ilo_official": 150}.get(name, 200)
+    assert schedule.total_steps == {"pulse": 100, "ilo_official": 150, "ilo_tuned": 250}.get(
+        name, 200
+    )
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,14 @@ class LrScaleColumns(Spec):
     hidden: Column[NonNegative] = 1.0
     latents: Column[NonNegative] = 1.0
     noises: Column[NonNegative] = 1.0
+    weights: Column[NonNegative] = 0.02
+
+
+class TuneColumns(Spec):
+    """Columns of :class:`~ilo_pl.inversion.stage_spec.Tune`."""
+
+    weights: Column[Literal["none", "all", "kernels"]] = "none"
+    radius: Column[NonNegative | None] = None
 
 
 class SphereColumns(Spec):
@@ -118,6 +126,7 @@ class SearchMethod(Spec):
     free_noises: Column[Count] = 5
     radii: RadiiColumns = RadiiColumns()
     sphere: SphereColumns = SphereColumns()
+    tune: TuneColumns = TuneColumns()
     reencode: ReencodeColumns = ReencodeColumns()
     # By the loss's name a column of weights, or a mapping of them and the loss's options.
     losses: Mapping[str, Any] = Field(default_factory=lambda: {"mse": 1.0})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ilo_pl.generators.base import SplitGenerator, State
 from ilo_pl.generators.precision import full_precision
+from ilo_pl.generators.tuned import run_tuned, unfit_weights, weights_behind
 
 Synthesis = Callable[[State, Tensor, list[Tensor | None], int, int], State]
 """``SplitGenerator.run``, or a faster function that computes the same."""
@@ -26,6 +27,8 @@ class Point:
         noises: noise inputs behind the split that are not the generator's own, by input index, on
             the scale of N(0, 1), each ``(B, 1, h, w)``.
         deviation: d, what the image has beside the generator's picture, ``(B, 3, H, W)``; ``None``: nothing.
+        weights: differences of the generator's weights, by the parameter's name, ``(B, *shape)`` in
+            units of :func:`~ilo_pl.generators.tuned.unit`; none where they are the generator's own.
     """
 
     split: int
@@ -33,9 +36,13 @@ class Point:
     latents: Tensor
     noises: dict[int, Tensor]
     deviation: Tensor | None = None
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every tensor with a name: ``hidden.<name>``, ``latents``, ``noises.<index>``, ``deviation``."""
+        """Yield every tensor with a name.
+
+        ``hidden.<name>``, ``latents``, ``noises.<index>``, ``deviation`` and ``weights.<name>``.
+        """
         for name, value in self.hidden.items():
             yield f"hidden.{name}", value
         yield "latents", self.latents
@@ -43,15 +50,20 @@ class Point:
             yield f"noises.{index}", value
         if self.deviation is not None:
             yield "deviation", self.deviation
+        for name, value in self.weights.items():
+            yield f"weights.{name}", value
 
     @classmethod
     def from_named(cls, split: int, tensors: dict[str, Tensor]) -> Point:
         """Undo :meth:`named`."""
-        hidden = {n.partition(".")[2]: t for n, t in tensors.items() if n.startswith("hidden.")}
-        noises = {
-            int(n.partition(".")[2]): t for n, t in tensors.items() if n.startswith("noises.")
-        }
-        return cls(split, hidden, tensors["latents"], noises, tensors.get("deviation"))
+
+        def of(kind: str) -> dict[str, Tensor]:
+            return {n.partition(".")[2]: t for n, t in tensors.items() if n.startswith(f"{kind}.")}
+
+        noises = {int(index): noise for index, noise in of("noises").items()}
+        return cls(
+            split, of("hidden"), tensors["latents"], noises, tensors.get("deviation"), of("weights")
+        )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Point:
         """Return the point with ``function`` applied to every tensor."""
@@ -61,6 +73,7 @@ class Point:
             function(self.latents),
             {index: function(value) for index, value in self.noises.items()},
             None if self.deviation is None else function(self.deviation),
+            {name: function(value) for name, value in self.weights.items()},
         )
 
     def select(self, i: int) -> Point:
@@ -86,7 +99,7 @@ def synthesise(
         point: where to start.
         space: latent space of ``point.latents``.
         stop: split to end at; the image by default.
-        run: replaces ``generator.run``.
+        run: replaces ``generator.run``, but where images have weights of their own.
     """
     here = generator.splits[point.split]
     noises = [point.noises.get(i) for i in range(here.first_noise, len(generator.noise_shapes))]
@@ -96,7 +109,11 @@ def synthesise(
     styles = generator.to_styles(latents, space) if latents.numel() else latents
     if latents.shape[1] == 1:
         styles = styles.expand(-1, slots, -1)
-    state = (run or generator.run)(point.hidden, styles, noises, point.split, stop)
+    if point.weights:
+        inputs = point.hidden, styles, noises, point.split, stop
+        state = run_tuned(generator, point.weights, *inputs)
+    else:
+        state = (run or generator.run)(point.hidden, styles, noises, point.split, stop)
     if stop == generator.last and point.deviation is not None:
         return {"image": state["image"] + point.deviation}
     return state
@@ -136,7 +153,11 @@ def carry(
         hidden = {n: torch.zeros_like(h) if n in skips else h for n, h in hidden.items()}
     # At the last split the image holds the deviation already.
     deviation = None if split == generator.last else point.deviation
-    return Point(split, hidden, latents, noises, deviation)
+    weights = {}
+    if point.weights:
+        behind = weights_behind(generator, split)
+        weights = {name: value for name, value in point.weights.items() if name in behind}
+    return Point(split, hidden, latents, noises, deviation, weights)
 
 
 def segment(generator: SplitGenerator, point: Point, stop: int) -> Point:
@@ -146,7 +167,7 @@ def segment(generator: SplitGenerator, point: Point, stop: int) -> Point:
     if latents.shape[1] > 1:
         latents = latents[:, : there.first_slot - here.first_slot]
     noises = {i: n for i, n in point.noises.items() if i < there.first_noise}
-    return Point(point.split, point.hidden, latents, noises)
+    return Point(point.split, point.hidden, latents, noises, weights=point.weights)
 
 
 def rejoin(whole: Point, part: Point) -> Point:
@@ -155,7 +176,7 @@ def rejoin(whole: Point, part: Point) -> Point:
     if whole.latents.shape[1] > latents.shape[1]:
         latents = torch.cat([latents, whole.latents[:, latents.shape[1] :]], 1)
     noises = {**whole.noises, **part.noises}
-    return Point(whole.split, part.hidden, latents, noises, whole.deviation)
+    return Point(whole.split, part.hidden, latents, noises, whole.deviation, part.weights)
 
 
 def free_noises(generator: SplitGenerator, point: Point, count: int) -> Point:
@@ -236,4 +257,4 @@ def differences(generator: SplitGenerator, point: Point, space: str) -> list[str
         if shape != shapes.get(index):
             found.append(f"noise {index} {shape} for its {shapes.get(index, 'none')}")
             break
-    return found
+    return found + unfit_weights(generator, point.weights)

@@ -25,6 +25,7 @@ from ilo_pl.generators.point import (
 )
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.inversion.stage_spec import Radii, Stage
+from ilo_pl.inversion.tuning import free_weights
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def intermediate_layer_optimization(
         if stage.split > point.split:  # the layer to be searched: z^p = G1(z^k)
             known = ExtendedRange(_before(schedule, number, point.split), point, centre)
             point = carry(generator, point, schedule.latent_space, stage.split, schedule.carry_skip)
+        point = free_weights(generator, point, stage)
         point = centre = free_noises(generator, point, stage.free_noises)
         for turn in range(stage.rounds):  # t = 1, ..., T
             # line 4: the argmin of ||A G2(z^p) - y|| in the l1 balls around z^p

@@ -1,4 +1,4 @@
-"""Constraints as projections: l1 balls, one for each image and kind of variable, and spheres.
+"""Constraints as projections: l1 balls, one for each image and kind of variable, spheres, and the ball of weights.
 
 On a CPU the l1 projection stops as soon as it can. Elsewhere asking would wait for the device, so that it takes a
 fixed number of passes there, which are enough to rounding.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ilo_pl.inversion.stage_spec import Sphere, Stage, VariableKind
+from ilo_pl.inversion.tuning import project_weights
 
 MAX_PASSES = 100
 # Rows of normal, Laplace and Cauchy numbers, sparse and geometric ones need at most 12 at any radius.
@@ -56,7 +57,8 @@ def project(
         moved = project_joint_l1_ball(points, [centres[n] for n in names], radius)
         pairs = zip(names, points, moved, strict=True)
         projected |= {name: there for name, here, there in pairs if there is not here}
-    return projected
+    weights = {name: value for name, value in values.items() if name.startswith("weights.")}
+    return projected | project_weights(spec.tune, weights)
 
 
 def _on_sphere(spec: Sphere, points: Tensor, start: Tensor, dims: int) -> Tensor:

@@ -183,4 +183,4 @@ class ProximalStage(SearchStage):
 
 
 def _frozen(spec: Stage) -> Stage:
-    return spec.model_copy(update={"lr_scale": LrScale(hidden=0.0, latents=0.0, noises=0.0)})
+    return spec.model_copy(update={"lr_scale": LrScale(hidden=0.0, latents=0.0, noises=0.0, weights=0.0)})

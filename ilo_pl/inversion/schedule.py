@@ -14,6 +14,7 @@ from pydantic import Field
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.inversion.stage_spec import IMAGE_SPLIT, Stage
+from ilo_pl.inversion.tuning import check_tuning, check_weights
 from ilo_pl.spec import Spec
 
 
@@ -73,6 +74,7 @@ class Schedule(Spec):
                 "carry_skip=false drops what re-encoding would have to fit.",
                 hint="Set reencode.steps=0, as in the published code, or carry_skip=true.",
             )
+        check_tuning(self.stages, [self.reencodes(i, 0) for i in range(len(self.stages))])
         if self.total_steps == 0:
             raise ConfigurationError("The schedule has no steps at all.")
 
@@ -162,6 +164,7 @@ class Schedule(Spec):
                     f"lr_scale = {stage.lr_scale.model_dump()}.",
                     hint="Give at least one kind of variable that exists there a scale above 0.",
                 )
+            check_weights(generator, stage)
             self._check_reencoding(index, generator)
 
     def _check_reencoding(self, index: int, generator: SplitGenerator) -> None:

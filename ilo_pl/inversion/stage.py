@@ -68,6 +68,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
         latents: ``(B, n, D)``.
         noises: noise inputs by index.
         deviation: what is added to the generator's picture, if anything; proximal stages move it.
+        weights: differences of the generator's weights, in the order of the start's.
         best_loss: lowest objective of each image so far, ``(B,)``.
         guard: what looks after losses and gradients that are not finite.
     """
@@ -103,6 +104,10 @@ class SearchStage(pl.LightningModule, abc.ABC):
         self.deviation: nn.Parameter | None = None
         if start.deviation is not None:
             self.deviation = _parameter(start.deviation, spec.solver == "proximal")
+        self.weights = nn.ParameterList(
+            [_parameter(value, spec.tunes) for value in start.weights.values()]
+        )
+        self._tuned = tuple(start.weights)
         self.centre = FrozenPoint(centre if centre is not None else start)
         self.best = FrozenPoint(start)
         self.register_buffer("best_loss", start.latents.new_full((len(start.latents),), math.inf))
@@ -119,8 +124,9 @@ class SearchStage(pl.LightningModule, abc.ABC):
     def point(self) -> Point:
         """Return the current point; its tensors are the parameters themselves."""
         noises = {int(index): value for index, value in self.noises.items()}
+        weights = dict(zip(self._tuned, self.weights, strict=True))
         hidden = dict(self.hidden.items())
-        return Point(self.split, hidden, self.latents, noises, self.deviation)
+        return Point(self.split, hidden, self.latents, noises, self.deviation, weights)
 
     def best_point(self) -> Point:
         """Return a copy of the point of lowest objective of each image, the start if none was seen."""
@@ -169,6 +175,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
             (list(self.hidden.values()), self.spec.lr_scale.hidden),
             ([self.latents], self.spec.lr_scale.latents),
             (list(self.noises.values()), self.spec.lr_scale.noises),
+            (list(self.weights), self.spec.lr_scale.weights),
         ]
         optimizer = torch.optim.Adam(
             [

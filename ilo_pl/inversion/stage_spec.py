@@ -105,6 +105,21 @@ class LrScale(Spec):
     hidden: NonNegative = 1.0
     latents: NonNegative = 1.0
     noises: NonNegative = 1.0
+    weights: NonNegative = 0.02
+
+
+class Tune(Spec):
+    """Weights of the generator as variables, of each image its own (IAGAN, arXiv 1906.05284).
+
+    Args:
+        weights: ``none``; ``all`` behind the stage's split; of them the ``kernels`` of convolutions alone, tensors
+            of four dimensions.
+        radius: l2 norm of the relative differences over the square root of their number, which is how far all
+            weights together may move from the pretrained ones as a part of their size; ``None`` leaves them free.
+    """
+
+    weights: Literal["none", "all", "kernels"] = "none"
+    radius: NonNegative | None = None
 
 
 class Proximal(Spec):
@@ -146,6 +161,7 @@ class Stage(Spec):
             them when the generator has fewer.
         radii: l1 balls around the stage's start.
         sphere: variables kept on a sphere instead.
+        tune: weights of the generator that are variables too.
         reencode: how the solution is re-encoded before what follows; nothing follows the last round
             of the last stage, so it is not re-encoded, and nothing lies before split 0.
         losses: weight of each loss term by name, or a mapping of ``weight`` and the term's options;
@@ -169,11 +185,17 @@ class Stage(Spec):
     free_noises: Count = 5
     radii: Radii = Radii()
     sphere: Sphere = Sphere()
+    tune: Tune = Tune()
     reencode: Reencode = Reencode()
     losses: Mapping[str, Loss] = Field(default_factory=lambda: {"mse": 1.0}, min_length=1)
     sna: Annotated[Any, AfterValidator(_noise)] = 0.0
     solver: Literal["adam", "proximal"] = "adam"
     proximal: Proximal = Proximal()
+
+    @property
+    def tunes(self) -> bool:
+        """Whether weights of the generator are variables."""
+        return self.tune.weights != "none" and self.lr_scale.weights > 0
 
     def frees(self, here: Split, there: Split) -> bool:
         """Return whether the stage has a variable between two splits, its own and a later one."""
@@ -183,6 +205,7 @@ class Stage(Spec):
             or (self.split > 0 and scale.hidden > 0)
             or (here.first_slot < there.first_slot and scale.latents > 0)
             or (here.first_noise < min(self.free_noises, there.first_noise) and scale.noises > 0)
+            or (here != there and self.tunes)
         )
 
     def model_post_init(self, context: Any, /) -> None:

@@ -64,14 +64,14 @@ def test_what_is_wrong_with_a_column(columns: dict[str, Any], says: str) -> None
 def test_an_error_has_the_whole_path_to_its_key() -> None:
     whole = {"output": "b", "task": {"name": "x"}, "generator": {"name": "tiny"}, "trainer": {}}
     measured = {"operator": {"name": "identity"}, "noise": {"name": "none"}}
-    method = {"name": "m", "splits": [0], "steps": 1, "radii": {"hidden": "far"}, "stepz": 1}
+    method = {"name": "m", "splits": [0], "steps": 1, "radii": {"hidden": "far"}, "carry_skipp": 1}
     with pytest.raises(ConfigurationError) as caught:
         RunConfig(**whole, **measured, method=method, follow={"name": "frame"})
     assert str(caught.value).splitlines() == [
         "method.radii.hidden = 'far' cannot be used: give a number.",
-        "There is no key 'method.stepz'.",
+        "There is no key 'method.carry_skipp'.",
         "follow.name = 'frame' cannot be used: give none or frames.",
-        "Did you mean 'steps'?",
+        "Did you mean 'carry_skip'?",
     ]
 
 
