@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--start", type=Path, help="weights to go on from")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
@@ -102,10 +103,10 @@ def main() -> None:
         network.load_state_dict({k: v.float() for k, v in load_file(given.start).items()})
     network = network.to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=given.rate, weight_decay=0)
     start, step, running = time.monotonic(), 0, 0.0
     while (share := (time.monotonic() - start) / (60 * given.minutes)) < 1:
-        rate = 1e-3 * min(1, step / 200) * 0.5 * (1 + math.cos(math.pi * share)) + 1e-6
+        rate = given.rate * min(1, step / 200) * 0.5 * (1 + math.cos(math.pi * share)) + 1e-6
         for group in optimizer.param_groups:
             group["lr"] = rate
         clean = patches(data, random).to(memory_format=torch.channels_last)

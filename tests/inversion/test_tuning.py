@@ -61,7 +61,7 @@ def other(point: Point, split: int = 1) -> Point:
         n: 0.1 * torch.randn(len(point.latents), *shapes[n], generator=rng)
         for n in weights_behind(tiny, split)
     }
-    return Point(point.split, point.hidden, point.latents, point.noises, weights)
+    return Point(point.split, point.hidden, point.latents, point.noises, weights=weights)
 
 
 # ---- a point with weights ---------------------------------------------------------------------------
@@ -244,6 +244,6 @@ def test_reencoding_before_tuning_is_fine(make_task: MakeTask, fit: Fit) -> None
 def test_weights_of_another_generator_are_refused(
     tiny: TinyGenerator, name: str, shape: tuple[int, ...]
 ) -> None:
-    point = Point(0, {}, torch.zeros(1, 4, 16), {}, {name: torch.zeros(1, *shape)})
+    point = Point(0, {}, torch.zeros(1, 4, 16), {}, weights={name: torch.zeros(1, *shape)})
     with pytest.raises(InputError, match=f"weights '{name}'"):
         check_point(tiny, point, "v")
