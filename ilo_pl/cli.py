@@ -158,6 +158,8 @@ def render(
     made = generator_of(about, name, weights, seed, size)
     # What the file names is never imported, what the user names may be.
     generator = made.make(imports=name is not None)
+    if size not in (None, int(about.get("size", 0))):
+        point = point.bare()  # what was beside the generator's picture is of one size
     check_point(generator, point, about["space"])
     let_interrupts_unwind()
     image = render_point(generator, point, about["space"])[0]

@@ -55,7 +55,13 @@ def folder(tmp_path: Path, tiny: TinyGenerator) -> Path:
 
 
 def keys(folder: Path, output: Path, *more: str) -> list[str]:
-    few = ["method.splits=[0,2]", "method.steps=6", "method.free_noises=4", "batch_size=2"]
+    few = [
+        "method.splits=[0,2]",
+        "method.steps=6",
+        "method.free_noises=4",
+        "batch_size=2",
+        "method.deviation.steps=0",
+    ]
     return [f"input={folder}", f"output={output}", "generator=tiny", *few, *more]
 
 

@@ -41,6 +41,7 @@ def clip(tmp_path: Path, tiny: TinyGenerator) -> Path:
 
 def go(clip: Path, out: Path, *more: str) -> dict[str, dict[str, Tensor]]:
     few = ["generator=tiny", "method.splits=[0,2]", "method.steps=20", "method.free_noises=4"]
+    few += ["method.deviation.steps=0", "method.validation=0", "consistency=false"]
     keys = [f"input={clip}", f"output={out}", "operator.fraction=0.5", *few, *more]
     run(load_config(keys), Console(quiet=True))
     return {p.stem: load_file(p) for p in sorted((out / "latents").iterdir())}
@@ -185,5 +186,6 @@ def test_frames_are_searched_as_the_last_stage_of_their_task(task: str) -> None:
     config = load_config(["input=clip", "output=out", f"task={task}", "follow=frames"])
     last, schedule = config.schedule.stages[-1], config.following
     assert schedule is not None
-    (stage,) = schedule.stages
-    assert stage == last.model_copy(update={"steps": 60})
+    stage, deviation = schedule.stages
+    assert (last.solver, deviation) == ("proximal", last)
+    assert stage == config.schedule.stages[-2].model_copy(update={"steps": 60})

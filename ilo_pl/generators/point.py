@@ -76,6 +76,10 @@ class Point:
             {name: function(value) for name, value in self.weights.items()},
         )
 
+    def bare(self) -> Point:
+        """Return the point of the generator's own picture, without a deviation from it."""
+        return replace(self, deviation=None)
+
     def select(self, i: int) -> Point:
         """Return the point of one image of the batch, as a batch of one that shares its memory."""
         return self.map(lambda t: t[i : i + 1])
@@ -216,7 +220,7 @@ def deviated(generator: SplitGenerator, point: Point, space: str, images: Tensor
     if point.split == generator.last:  # the images are its variable
         return replace(point, hidden={"image": images}, deviation=None)
     with full_precision(point.latents.device):
-        base = synthesise(generator, replace(point, deviation=None), space)["image"]
+        base = synthesise(generator, point.bare(), space)["image"]
     return replace(point, deviation=(images - base).half().float())
 
 

@@ -53,6 +53,19 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False)
 
 
+def autocast_type(device: torch.device) -> torch.dtype | None:
+    """Return the type of the autocast region that this is called in, ``None`` outside of one."""
+    if not torch.amp.is_autocast_available(device.type):
+        return None
+    enabled = torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if enabled else None
+
+
+def in_type(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Return an autocast region of a type that :func:`autocast_type` returned."""
+    return without_autocast(device) if dtype is None else torch.autocast(device.type, dtype)
+
+
 def exact_switches() -> list[Switch]:
     """Return the switches that make CUDA compute in float32 alike every time."""
     cudnn = torch.backends.cudnn

@@ -78,7 +78,7 @@ def error_level(
     return (squared / gain).clamp(min=0).sqrt()
 
 
-def blended(mask: Tensor, residual: Tensor) -> Tensor:
+def blended(mask: Tensor, residual: Tensor, reach: float = REACH) -> Tensor:
     """Continue a residual into what a mask hides: there (laplacian - 1 / reach^2) d = 0, elsewhere d is the residual.
 
     The membrane of Perez et al. (2003, doi:10.1145/882262.882269), screened so that a wrong rim does not
@@ -87,8 +87,9 @@ def blended(mask: Tensor, residual: Tensor) -> Tensor:
     Args:
         mask: ``(1 or B, 1, H, W)``, 1 where the residual is known.
         residual: ``(B, C, H, W)``.
+        reach: as a share of the longer side.
     """
-    screen = 1 / (REACH * max(residual.shape[-2:])) ** 2
+    screen = 1 / (reach * max(residual.shape[-2:])) ** 2
     hole = 1 - mask
 
     def system(d: Tensor) -> Tensor:

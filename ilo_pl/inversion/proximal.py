@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from ilo_pl.denoisers import DENOISERS
 from ilo_pl.generators.point import Point, render
-from ilo_pl.inversion.consistency import consistent, error_level
+from ilo_pl.generators.precision import autocast_type, in_type
+from ilo_pl.inversion.consistency import blended, consistent, error_level
 from ilo_pl.inversion.constraints import spread
 from ilo_pl.inversion.objective import Objective
 from ilo_pl.inversion.stage import Engine, SearchStage
 from ilo_pl.inversion.stage_spec import LrScale, Proximal, Stage
 from ilo_pl.io.images import GREY_LEVELS
 from ilo_pl.operators.base import LinearOperator
+from ilo_pl.operators.mask import Mask
 
 # What is taken off first and last, as shares of the generator's error and of the measurements' noise; found on
 # photographs that no figure is reported of (docs/methods.md).
@@ -29,6 +31,8 @@ START_OF_ERROR = 1.5
 END_OF_NOISE = 0.5
 # Nor does it begin below so many grey levels: the generator is never right to less.
 LEAST_START = 8.0
+# How far from what is measured a denoiser knows better than the generator, as a share of the image's longer side.
+SUPPORT = 1 / 32
 
 
 def strength(spec: Proximal, error: Tensor, noise: float, step: int, steps: int) -> Tensor:
@@ -86,6 +90,15 @@ class ProximalOptimizer(torch.optim.Optimizer):
         self._parameter = parameter
         self._advance = advance
 
+    def problems(self, taken: int) -> list[str]:
+        """Return why a restored state cannot be that behind some steps."""
+        found = []
+        if self.state[self._parameter].get("step", 0) != taken:
+            found.append("the proximal steps are not as many")
+        if not bool(torch.isfinite(self._parameter).all()):
+            found.append("the deviation is not finite")
+        return found
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step."""
@@ -116,7 +129,7 @@ class ProximalStage(SearchStage):
     def __init__(
         self, engine: Engine, spec: Stage, start: Point, objective: Objective, noise: float
     ) -> None:
-        bare, fresh = replace(start, deviation=None), start.deviation is None and spec.steps > 0
+        bare, fresh = start.bare(), start.deviation is None and spec.steps > 0
         if fresh:
             shape = (len(start.latents), *engine.generator.image_shape)
             start = replace(start, deviation=start.latents.new_zeros(shape))
@@ -132,6 +145,10 @@ class ProximalStage(SearchStage):
         self._error = self._found_error()
         if fresh:
             self._begin()
+        # Lightning's precision holds while it asks for the loss, not while it asks for a step.
+        self._type = autocast_type(self._base.device)
+        self._first = (self._base + self.deviation).detach() if spec.steps else self._base
+        self._support = _support(operator)
         self._denoise = DENOISERS[spec.proximal.denoiser]()
 
     @torch.no_grad()
@@ -143,6 +160,7 @@ class ProximalStage(SearchStage):
 
     def objective(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the measurement loss and the total loss of each image."""
+        self._type = autocast_type(self._base.device)
         return self._objective(self._base + self.deviation, self.latents, step)
 
     def best_point(self) -> Point:
@@ -155,7 +173,11 @@ class ProximalStage(SearchStage):
         level = strength(spec, self._error, noise, step, self.spec.steps)
         images = self._base + self.deviation
         moved = to_measurements(self._operator, given, images, noise, level, spec.weight)
-        return self._denoise(moved, level) - self._base
+        with in_type(self._base.device, self._type):
+            found = self._denoise(moved, level)
+        if self._support is not None and step + 1 == self.spec.steps:
+            found = self._first + self._support * (found - self._first)
+        return found - self._base
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return what takes the proximal steps; it has no rate."""
@@ -175,12 +197,20 @@ class ProximalStage(SearchStage):
         batch, held = self._objective.batch, self._objective.held
         residual = batch.measurements - self._operator(self._base)
         if held is not None:
-            some = held.flatten(1).any(1)
-            held = held | ~spread(
-                some, held
-            )  # none of an image with few measurements: then all tell it
+            # Of an image with few measurements none may be held out; then all of them tell it.
+            held = held | ~spread(held.flatten(1).any(1), held)
         return error_level(self._operator, residual, self._noise, held)
 
 
+def _support(operator: LinearOperator) -> Tensor | None:
+    """Return how much each pixel is to be the denoiser's, ``(1 or B, 1, H, W)``: under masks less in large holes.
+
+    Denoisers have no idea of a face; where nothing is measured nearby they only take away what the generator drew.
+    """
+    return blended(operator.mask, operator.mask, SUPPORT) if isinstance(operator, Mask) else None
+
+
 def _frozen(spec: Stage) -> Stage:
-    return spec.model_copy(update={"lr_scale": LrScale(hidden=0.0, latents=0.0, noises=0.0, weights=0.0)})
+    return spec.model_copy(
+        update={"lr_scale": LrScale(hidden=0.0, latents=0.0, noises=0.0, weights=0.0)}
+    )

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from ilo_pl.errors import InputError
+from ilo_pl.inversion.proximal import ProximalOptimizer
 from ilo_pl.inversion.schedule import Schedule
 
 
@@ -38,6 +39,9 @@ def check_restored(trainer: pl.Trainer, schedule: Schedule, step: int) -> None:
     taken = steps_in_phase(schedule, step)
     problems = []
     for optimizer in trainer.optimizers:
+        if isinstance(optimizer, ProximalOptimizer):
+            problems += optimizer.problems(taken)
+            continue
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         moments = [(p, m) for p in parameters for m in optimizer.state.get(p, {}).values()]
         vectors = [(p, m) for p, m in moments if isinstance(m, torch.Tensor) and m.ndim]

@@ -98,7 +98,7 @@ class Schedule(Spec):
 
     @property
     def total_steps(self) -> int:
-        """Gradient steps of one batch of images, re-encoding included."""
+        """Steps of one batch of images, re-encoding included."""
         # As the phases unroll, without unrolling a million rounds.
         solving = sum(stage.steps * stage.rounds for stage in self.stages)
         last = self.stages[-1]
@@ -114,6 +114,12 @@ class Schedule(Spec):
         if not stages or len(stages) == len(self.stages):
             return self
         return self.model_copy(update={"stages": stages})
+
+    @property
+    def gradient_steps(self) -> int:
+        """Those of them that run the generator and follow a gradient: all but proximal ones."""
+        proximal = (s.steps * s.rounds for s in self.stages if s.solver == "proximal")
+        return self.total_steps - sum(proximal)
 
     def resolve(self, generator: SplitGenerator, *, started: bool = False) -> Schedule:
         """Return the schedule with the image's split by its number, checked against a generator.

@@ -178,7 +178,7 @@ class Walk:
         )
         point = kept.point.map(lambda t: t.to(device))
         operator, given = self.batch.operator.select([i]), self.batch.measurements[i : i + 1]
-        before = render(generator, replace(point, deviation=None), space)
+        before = render(generator, point.bare(), space)
         image = (
             render(generator, point, space) if kept.image is None else kept.image[None].to(device)
         )

@@ -231,7 +231,7 @@ def _results(plan: Plan, runs: Sequence[PlannedRun]) -> list[dict[str, object]]:
                     "key": plan.spec.axis.key if plan.spec.axis else "",
                     "level": "" if planned.level is None else planned.level,
                     "seed": config.seed,
-                    "steps": 0 if config.outside else config.schedule.total_steps,
+                    "steps": 0 if config.outside else config.schedule.gradient_steps,
                     # What looking at a search took is in the seconds of its run: trace.csv has them without.
                     "seconds": "" if plan.spec.trace else seconds[image_id],
                     **mse,

@@ -89,6 +89,8 @@ class ResultWriter(ResultCallback):
 
 def _never_finite(result: Reconstruction, schedule: Schedule) -> bool:
     """Return whether no step of the search had a loss, or what it ended with has none."""
-    steps = sum(phase.steps for phase in schedule.phases if phase.kind == "solve")
-    faults = sum(int(record.faults) for record in result.stages if record.faults is not None)
+    # A deviation alone explains anything, and what it deviates from was never found.
+    found = [r for r in result.stages if schedule.stages[r.stage].solver != "proximal"]
+    steps = sum(schedule.stages[record.stage].steps for record in found)
+    faults = sum(int(record.faults) for record in found if record.faults is not None)
     return not math.isfinite(result.loss) or 0 < steps <= faults

@@ -67,7 +67,7 @@ def test_a_path_is_the_same_however_it_is_written(place: Path) -> None:
         "generator.seed",
         "operator.colour",
         "trainer.precision",
-        "method.validation",
+        "method.judge",
         "method.radii.unit",
         "method.reencode",
     ],

@@ -42,6 +42,7 @@ def go(folder: Path) -> Callable[..., str]:
 
     def started(output: Path, *more: str, callbacks: tuple[pl.Callback, ...] = ()) -> str:
         few = ["method.splits=[0,2]", "method.steps=6", "method.free_noises=4", "logger=none"]
+        few += ["method.deviation.steps=0"]
         keys = [f"input={folder}", f"output={output}", "generator=tiny", *few, *more]
         with (folder.parent / "said.txt").open("w+") as said:
             run(load_config(keys), Console(file=said, width=1000), "", callbacks)
