@@ -1,4 +1,4 @@
-"""BM3D (Dabov et al. 2007, doi:10.1109/TIP.2007.901238), from the package of that name."""
+"""BM3D as a denoiser."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ilo_pl.baselines.bm3d import bm3d
+from ilo_pl.baselines.packages import imported
 from ilo_pl.denoisers.base import Denoiser
-from ilo_pl.errors import ConfigurationError
+from ilo_pl.io.images import GREY_LEVELS
 
 
 @final
@@ -20,22 +22,11 @@ class BM3DDenoiser(Denoiser):
     """
 
     def __init__(self) -> None:
-        try:
-            import bm3d
-        except ImportError:
-            raise ConfigurationError(
-                "The denoiser bm3d needs the package bm3d (non-commercial use only).",
-                hint="pip install 'ilo_pl[bm3d]', or another denoiser.",
-            ) from None
-        self._bm3d = bm3d.bm3d_rgb
+        imported("bm3d")
 
     @torch.no_grad()
     def __call__(self, images: Tensor, sigma: Tensor) -> Tensor:
         """Denoise pictures one after the other."""
-        cleaned = [
-            torch.from_numpy(
-                self._bm3d(image.permute(1, 2, 0).double().cpu().numpy(), float(level))
-            )
-            for image, level in zip(images, sigma, strict=True)
-        ]
-        return torch.stack(cleaned).permute(0, 3, 1, 2).to(images)
+        levels = (sigma * GREY_LEVELS).tolist()
+        cleaned = [bm3d(image, level) for image, level in zip(images, levels, strict=True)]
+        return torch.stack(cleaned).to(images)

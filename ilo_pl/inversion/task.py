@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from ilo_pl.denoisers import DENOISERS
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.generators.point import Point
@@ -109,8 +110,10 @@ class InverseTask:
         return known and self.noise_sigma == 0 if consistency == "auto" else consistency
 
     def _check_losses(self, operator: ForwardOperator) -> None:
-        """Refuse losses that cannot judge these measurements, and noise of unknown size."""
+        """Refuse losses that cannot judge these measurements, denoisers that are not there, noise of unknown size."""
         for index, stage in enumerate(self.schedule.stages):
+            if stage.solver == "proximal":
+                DENOISERS[stage.proximal.denoiser]()  # a package may be missing
             WeightedLoss(stage.losses, LOSSES).check(operator)
             if stage.sna == "measured" and not self.noise_sigma:
                 raise ConfigurationError(

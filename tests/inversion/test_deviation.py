@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +225,25 @@ def test_the_learned_denoiser_denoises_faces_of_any_size(real: Any) -> None:
         sigma = torch.tensor([grey / 127.5])
         left = (LearnedDenoiser()(face + sigma * noise, sigma) - face).square().mean().sqrt()
         assert left < (0.75 if grey < 10 else 0.45) * sigma
+
+
+def test_other_denoisers_and_one_that_is_not_there(
+    tiny: TinyGenerator, fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, truth = OPERATORS["mask"], natural()
+    y = operator(truth)
+
+    def error(name: str, steps: int = 8) -> float:
+        given = schedule(steps, denoiser=name, start=25.0)
+        found = fit(InverseTask(tiny, operator, y, schedule=given, ids=["a"])).results["a"].image
+        return float((found - truth[0]).square().mean())
+
+    plain = error("learned", 0)
+    assert error("tv") < plain
+    assert error("bm3d", 2) < plain
+    monkeypatch.setitem(sys.modules, "bm3d", None)
+    with pytest.raises(ConfigurationError, match="needs the package 'bm3d'"):
+        InverseTask(tiny, operator, y, schedule=schedule(4, denoiser="bm3d"), ids=["a"])
 
 
 def test_the_point_of_an_image_keeps_its_deviation(tiny: TinyGenerator, fit: Fit) -> None:
