@@ -21,6 +21,7 @@ from ilo_pl.generators.point import Point, carry, render
 from ilo_pl.inversion.stage_spec import Radii
 from ilo_pl.io.images import load_image, to_bytes
 from ilo_pl.io.video import frame_rate, read_frames, write_video
+from ilo_pl.operators import Identity
 from ilo_pl.runs.run import run
 
 Fit = Callable[..., ILOInversion]
@@ -77,6 +78,23 @@ def test_a_frame_that_cannot_be_read_is_skipped(clip: Path, tmp_path: Path) -> N
     first, last = found["frame1"], found["frame3"]
     assert list(found) == ["frame1", "frame3"]
     assert all(torch.equal(first[n], last[n]) for n in last)
+
+
+def test_a_start_leaves_its_deviation_behind(tiny: TinyGenerator, fit: Fit) -> None:
+    latents = torch.randn(1, tiny.num_slots, 16, generator=torch.Generator().manual_seed(0))
+    start = Point(0, {}, latents, {}, deviation=torch.ones(1, 3, 32, 32))
+    still = Schedule(latent_space="z", stages=(Stage(split=0, steps=1, lr=1e-9, free_noises=0),))
+    operator = Identity((3, 32, 32))
+    task = InverseTask(
+        tiny,
+        operator,
+        torch.zeros(1, 3, 32, 32),
+        schedule=still,
+        start=lambda ids: start,
+        consistency=False,
+    )
+    found = fit(task).results["image0"].image
+    torch.testing.assert_close(found, tiny(latents, "z")[0].clamp(-1, 1), rtol=0, atol=1e-3)
 
 
 def test_a_start_is_carried_to_the_first_stage(tiny: TinyGenerator, fit: Fit) -> None:

@@ -55,4 +55,5 @@ def _given_point(task: InverseTask, point: Point, batch: Batch, engine: Engine) 
             hint="A start belongs to the same generator and lies at the first stage's split or before.",
         )
     device = batch.measurements.device
-    return point.map(lambda t: t.to(device))
+    # What another image had beside the generator's picture is not this one's.
+    return point.bare().map(lambda t: t.to(device))

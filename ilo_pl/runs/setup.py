@@ -31,7 +31,7 @@ from ilo_pl.runs.trainer import choose_precision, uses_cuda
 
 # A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
 # measurements as numbers.
-BYTES_PER_PIXEL = 42
+BYTES_PER_PIXEL = 48
 
 
 class Assembly(NamedTuple):
