@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """ILO beside the simplest methods that a user would try first, on a folder of photographs.
 
-    python scripts/benchmark_photos.py PHOTOS OUTPUT [--size 256] [--methods ilo,csgm] [--cells NAME,...] [key=value ...]
+    python scripts/benchmark_photos.py PHOTOS OUTPUT [--size 256] [--methods ilo,csgm] [--cells NAME;...] [key=value ...]
 
 Every cell is a run of `ilo-pl invert` on all photographs; what is there already is not run again. Prints, for each
 cell and method, medians (worst) of PSNR and LPIPS, seconds an image, and how the method ilo stands against the
@@ -126,7 +126,7 @@ def main() -> None:
         "| cell | method | PSNR (dB) | LPIPS | measured error | seconds |\n|---|---|---|---|---|---|"
     )
     verdicts = []
-    for cell in [c for c in CELLS if not given.cells or c in given.cells.split(",")]:
+    for cell in [c for c in CELLS if not given.cells or c in given.cells.split(";")]:
         found = {m: measure(cell, m, given) for m in (*CELLS[cell][1], *given.methods.split(","))}
         for method, rows in found.items():
             psnr, lpips, seconds = (column(rows, n) for n in ("psnr", "lpips", "seconds"))
