@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ilo_pl.config.compose import load_config
+from ilo_pl.config.compose import is_outside, load_config
 from ilo_pl.io.tables import read_table
 from ilo_pl.runs.run import run
 
@@ -49,16 +49,6 @@ CELLS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 BOX = (83, 160, 175, 208)  # the mouth of an aligned face
 BLUR = 3.0
-ITERATIVE = (
-    "wavelet",
-    "tv",
-    "biharmonic",
-    "interpolation",
-    "gaussian_filling",
-    "bicubic",
-    "lanczos",
-    "bm3d",
-)
 
 
 def measure(cell: str, method: str, given: argparse.Namespace) -> list[dict[str, str]]:
@@ -68,7 +58,7 @@ def measure(cell: str, method: str, given: argparse.Namespace) -> list[dict[str,
     task = CELLS[cell][0].format(x0=x0, y0=y0, x1=x1, y1=y1, blur=BLUR * scale)
     folder = given.output / cell.replace(" ", "_").replace(",", "").replace("%", "percent") / method
     if not (folder / "metrics.csv").exists():
-        outside = method in ITERATIVE
+        outside = is_outside(method)
         keys = [] if outside else [f"batch_size={given.batch_size}", *given.keys]
         size = [] if given.size == 1024 else [f"generator.size={given.size}"]
         paths = [f"input={given.photos}", f"reference={given.photos}", f"output={folder}"]
@@ -89,7 +79,7 @@ def column(rows: Sequence[Mapping[str, str]], name: str) -> list[float]:
 def verdict(found: Mapping[str, list[dict[str, str]]]) -> str:
     """Say how ilo stands against the baselines, by medians, and where it is worse in both measures."""
     ours = found["ilo"]
-    others = {m: rows for m, rows in found.items() if m in ITERATIVE}
+    others = {m: rows for m, rows in found.items() if is_outside(m)}
     best = max(others, key=lambda m: statistics.median(column(others[m], "psnr")))
     gain = statistics.median(column(ours, "psnr")) - statistics.median(column(others[best], "psnr"))
     share = statistics.median(column(ours, "lpips")) / statistics.median(

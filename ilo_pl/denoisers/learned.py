@@ -29,7 +29,7 @@ class LearnedDenoiser(Denoiser):
     """A U-Net of 1.9 million parameters (:mod:`ilo_pl.denoisers.network`), for noise of up to 80 grey levels.
 
     It saw no photograph: only faces that the generator drew, whole and in crops (``scripts/train_denoiser.py``).
-    Pictures of any size are mirrored at their borders to what its levels divide.
+    Pictures of any size are continued by their last rows and columns to what its levels divide.
     """
 
     @torch.no_grad()

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ilo_pl.config.compose import load_config
+from ilo_pl.config.compose import is_outside, load_config
 from ilo_pl.config.overrides import override_texts, read_overrides
 from ilo_pl.config.run import RUN_PATHS
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.evaluation.report import row_of, scores_table, write_grid
 from ilo_pl.io.folder import RunFolder
+from ilo_pl.paper.sweep import not_of_method
 from ilo_pl.runs.run import check, run
 
 CHOSEN = ("input", "reference", "method", "task", "operator", "noise")
@@ -109,7 +110,7 @@ def _keys(problem: Problem, method: str, output: RunFolder, rest: Sequence[str])
     image = str(portrait())
     folder = output.path / problem.name / method
     paths = {"input": image, "reference": image, "output": str(folder)}
-    own = rest if method == "ilo" else [t for t in rest if not t.lstrip("+").startswith("method.")]
+    own = not_of_method(rest) if is_outside(method) else rest
     return [*problem.keys, f"method={method}", *override_texts(paths), *own]
 
 

@@ -108,7 +108,7 @@ def _of_lines(variants: Mapping[str, Variant], rest: Sequence[Assignment]) -> li
     texts = [given.text for given in rest]
     if all(is_outside(v.method) for v in variants.values()):
         return [texts for _ in variants]
-    return [_not_of_method(texts) if is_outside(v.method) else texts for v in variants.values()]
+    return [not_of_method(texts) if is_outside(v.method) else texts for v in variants.values()]
 
 
 def _divide(spec: Experiment, overrides: Sequence[str]) -> tuple[Keys, list[Assignment]]:
@@ -209,12 +209,13 @@ def _compose(
     common: Keys = {"task": spec.task, **spec.keys, **(small.keys if small else {})}
     shared = override_texts(common)
     if is_outside(variant.method):
-        shared = _not_of_method(shared)
+        shared = not_of_method(shared)
     own = shared + override_texts(variant.keys)
     swept = override_texts({spec.axis.key: level} if spec.axis else {})
     config = ["save_measurements=false", f"method={variant.method}"]
     return load_config([*config, *own, *swept, *rest, *override_texts(paths)])
 
 
-def _not_of_method(texts: Sequence[str]) -> list[str]:
+def not_of_method(texts: Sequence[str]) -> list[str]:
+    """Return the overrides without keys of a search, which methods outside the engine do not have."""
     return [text for text in texts if not text.lstrip("+").startswith("method.")]
