@@ -17,8 +17,8 @@ from ilo_pl.denoisers import DENOISERS
 from ilo_pl.generators.point import Point, render
 from ilo_pl.generators.precision import autocast_type, in_type
 from ilo_pl.inversion.consistency import blended, consistent, error_level
-from ilo_pl.inversion.constraints import spread
 from ilo_pl.inversion.objective import Objective
+from ilo_pl.inversion.packing import spread
 from ilo_pl.inversion.stage import Engine, SearchStage
 from ilo_pl.inversion.stage_spec import LrScale, Proximal, Stage
 from ilo_pl.io.images import GREY_LEVELS

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ilo_pl.inversion.constraints import spread
+from ilo_pl.inversion.packing import asking_is_free, pack, unpack
 
 # A gradient that overflows under a loss this small is no matter of precision.
 SMALLEST_LOSS_SCALE = 2.0**-20
@@ -40,7 +40,7 @@ class Safeguard(nn.Module):
 
     def total(self, selector: Tensor, losses: Tensor) -> Tensor:
         """Return the sum of the losses ``(B,)`` that are finite, as are their selectors ``(B,)``."""
-        self._finite_loss = torch.isfinite(losses.detach()) & torch.isfinite(selector.detach())
+        self._finite_loss = _finite(losses.detach()) & _finite(selector.detach())
         return torch.where(self._finite_loss, losses * self.loss_scale, 0).sum()
 
     def trusted(self, losses: Tensor) -> Tensor:
@@ -57,16 +57,13 @@ class Safeguard(nn.Module):
         if known(self._finite_loss) and _finite_sums(gradients):
             self._finite_gradient = torch.ones_like(self._finite_loss)
             return
-        checks = [torch.isfinite(g).flatten(1).all(1) for g in gradients]
-        self._finite_gradient = torch.stack(checks).all(0)
+        rows = pack(gradients)
+        self._finite_gradient = _finite(rows).all(1)
         fine = self._finite_gradient & self._finite_loss
-        for gradient in gradients:
-            gradient.copy_(torch.where(spread(fine, gradient), gradient, 0))
+        unpack(torch.where(fine[:, None], rows, 0), gradients)
 
     @torch.no_grad()
-    def settle(
-        self, values: Mapping[str, Tensor], before: Mapping[str, Tensor], best: Mapping[str, Tensor]
-    ) -> None:
+    def settle(self, moving: Sequence[Tensor], before: Tensor, best: Sequence[Tensor]) -> None:
         """Undo a step where it cannot be trusted.
 
         A loss that is not finite sends its image back to its best point, and halves its steps from
@@ -74,30 +71,32 @@ class Safeguard(nn.Module):
         its loss, as a gradient scaler of its own would.
 
         Args:
-            values: the variables after the step, by name; changed in place.
-            before: those before it, where they can move.
+            moving: the variables after the step that it could move; changed in place.
+            before: those before it, packed ``(B, N)``.
             best: those of the lowest loss so far.
         """
         fine, smooth = self._finite_loss, self._finite_gradient
-        if known(fine & smooth & (self.step_scale == 1)):
+        if asking_is_free(fine) and bool((fine & smooth & (self.step_scale == 1)).all()):
             return
-        for name, old in before.items():
-            value = values[name]
-            scale = spread(self.step_scale, value)
-            moved = torch.where(scale == 1, value, old + scale * (value - old))
-            moved = torch.where(spread(smooth, value), moved, old)
-            value.copy_(torch.where(spread(fine, value), moved, best[name]))
-        self.step_scale.copy_(torch.where(fine, self.step_scale, self.step_scale / 2))
+        rows = torch.lerp(before, pack(moving), self.step_scale[:, None])
+        rows = torch.where(smooth[:, None], rows, before)
+        unpack(torch.where(fine[:, None], rows, pack(best)), moving)
         overflow = fine & ~smooth
-        self.loss_scale.copy_(torch.where(overflow, self.loss_scale / 2, self.loss_scale))
+        self.step_scale.mul_(torch.where(fine, 1.0, 0.5))
+        self.loss_scale.mul_(torch.where(overflow, 0.5, 1.0))
         self.faults += ~fine | (overflow & (self.loss_scale < SMALLEST_LOSS_SCALE))
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Return what ``torch.isfinite`` does, in half its kernels."""
+    return values.abs() < torch.inf
 
 
 def _finite_sums(tensors: Sequence[Tensor]) -> bool:
     """Return whether sums are finite, hence all that is in them; on a CPU, where asking costs nothing."""
-    return all(t.device.type == "cpu" and math.isfinite(t.sum()) for t in tensors)
+    return all(asking_is_free(t) and math.isfinite(t.sum()) for t in tensors)
 
 
 def known(flags: Tensor) -> bool:
     """Return whether all flags are true, where asking does not wait for a device: on a CPU."""
-    return flags.device.type == "cpu" and bool(flags.all())
+    return asking_is_free(flags) and bool(flags.all())

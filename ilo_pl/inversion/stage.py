@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.generators.point import Point, Synthesis, mean_squared_distance, synthesise
-from ilo_pl.inversion.constraints import project, spread
+from ilo_pl.inversion.constraints import project
 from ilo_pl.inversion.lr_schedules import one_cycle_drop, ramp
 from ilo_pl.inversion.objective import Objective
+from ilo_pl.inversion.packing import pack, unpack
 from ilo_pl.inversion.safeguard import Safeguard, known
 from ilo_pl.inversion.stage_spec import Stage
 
@@ -143,24 +144,31 @@ class SearchStage(pl.LightningModule, abc.ABC):
         self._remember(self.guard.trusted(selector.detach()))
         return loss
 
-    def variables(self) -> dict[str, Tensor]:
-        """Return a copy of what a step may move, by name."""
-        return {n: v.detach().clone() for n, v in self.point().named() if v.requires_grad}
+    def _movable(self, point: Point) -> list[Tensor]:
+        """Return those of a point's tensors that a step may move."""
+        free = [value.requires_grad for _, value in self.point().named()]
+        return [value for (_, value), is_free in zip(point.named(), free, strict=True) if is_free]
 
-    def settle(self, before: Mapping[str, Tensor]) -> None:
+    def variables(self) -> Tensor:
+        """Return a copy of what a step may move, ``(B, N)``."""
+        return pack(self._movable(self.point())).detach()
+
+    def settle(self, before: Tensor) -> None:
         """End a step from the :meth:`variables` before it: undo faults, then obey the constraints."""
-        self.guard.settle(dict(self.point().named()), before, dict(self.best.point().named()))
+        moving, best = self._movable(self.point()), self._movable(self.best.point())
+        self.guard.settle(moving, before, best)
         self.project()
 
     @torch.no_grad()
     def _remember(self, loss: Tensor) -> None:
         better = loss < self.best_loss
         self.best_loss.copy_(torch.where(better, loss, self.best_loss))
-        all_better = known(better)
-        best = dict(self.best.point().named())
-        for name, value in self.point().named():
-            kept = best[name]
-            kept.copy_(value if all_better else torch.where(spread(better, value), value, kept))
+        here = [value.detach() for _, value in self.point().named()]
+        best = [value for _, value in self.best.point().named()]
+        if known(better):
+            torch._foreach_copy_(best, here)
+        else:
+            unpack(torch.where(better[:, None], pack(here), pack(best)), best)
 
     @torch.no_grad()
     def project(self) -> None:
@@ -182,7 +190,9 @@ class SearchStage(pl.LightningModule, abc.ABC):
                 {"params": free, "lr": self.spec.lr * scale}
                 for parameters, scale in groups
                 if (free := [p for p in parameters if p.requires_grad])
-            ]
+            ],
+            # One kernel instead of a dozen; on a CPU it would round otherwise than before, for nothing.
+            fused=self.latents.device.type == "cuda",
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {

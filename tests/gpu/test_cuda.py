@@ -26,7 +26,7 @@ from ilo_pl import (
     render,
 )
 from ilo_pl.generators.point import Point
-from ilo_pl.inversion.constraints import project_l1_ball
+from ilo_pl.inversion.l1_ball import project_l1_ball
 from ilo_pl.inversion.stage import Engine
 from ilo_pl.inversion.walk import Walk
 from ilo_pl.io.images import to_bytes

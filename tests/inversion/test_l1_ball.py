@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ilo_pl.inversion import constraints
-from ilo_pl.inversion.constraints import project_joint_l1_ball, project_l1_ball
+from ilo_pl.inversion import l1_ball
+from ilo_pl.inversion.l1_ball import project_joint_l1_ball, project_l1_ball
 
 
 def duchi(point: np.ndarray, radius: float) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_equals_the_sort_based_projection(
     expected = [
         c + duchi(p - c, radius) for p, c in zip(points.numpy(), centres.numpy(), strict=True)
     ]
-    with patch.object(constraints, "_asks", lambda tensor: asks):
+    with patch.object(l1_ball, "asking_is_free", lambda tensor: asks):
         ours = project_l1_ball(points, centres, radius)
     torch.testing.assert_close(
         ours, torch.from_numpy(np.stack(expected)), rtol=1e-10, atol=1e-10 * scale
@@ -131,3 +131,28 @@ def test_long_rows_equal_the_sort_based_projection(kind: str, share: float) -> N
     torch.testing.assert_close(
         ours.double(), torch.from_numpy(expected), rtol=1e-6, atol=1e-6 * largest
     )
+
+
+ROWS = {
+    "normal": lambda rng: torch.randn(2, 300_000, generator=rng),
+    "laplace": lambda rng: torch.empty(2, 300_000).exponential_(generator=rng),
+    "cauchy": lambda rng: torch.randn(2, 300_000, generator=rng).div_(torch.randn(2, 300_000, generator=rng)),
+    "sparse": lambda rng: torch.rand(2, 300_000, generator=rng).where(torch.arange(300_000) < 50, 0.0),
+    "geometric": lambda rng: 0.5 ** torch.arange(300_000).float().expand(2, -1),
+    "equal": lambda rng: torch.ones(2, 300_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [1e-3, 0.1, 0.9])
+@pytest.mark.parametrize("name", ROWS)
+def test_long_rows_are_projected_without_asking(name: str, share: float) -> None:
+    """Longer than what is sorted: the passes behind the sort must end at the same point."""
+    points = ROWS[name](torch.Generator().manual_seed(0))
+    radius = share * float(points.abs().sum(1).min())
+    expected = np.stack([duchi(p, radius) for p in points.double().numpy()])
+    with patch.object(l1_ball, "asking_is_free", lambda tensor: False):
+        ours = project_l1_ball(points, torch.zeros_like(points), radius)
+        assert torch.equal(project_l1_ball(ours, points, 1e9), ours)  # inside: to the bit
+    assert float(ours.double().abs().sum(1).max()) <= radius * (1 + 1e-6)
+    error = np.abs(ours.double().numpy() - expected).max()
+    assert error <= 2e-6 * float(points.abs().max())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ilo_pl import InverseTask, Mask, Radii, Reencode, Schedule, Sphere, Stage, TinyGenerator
+from ilo_pl.inversion import consistency, l1_ball
 from ilo_pl.inversion.stage import Engine, SearchStage
 from ilo_pl.inversion.walk import Walk
 from ilo_pl.operators import (
@@ -23,6 +25,7 @@ from ilo_pl.operators import (
     Identity,
     PartialCirculant,
     Separable,
+    base,
     compose,
 )
 
@@ -135,7 +138,9 @@ def test_two_batches_and_resumes_on_a_second_device(name: str, method: str) -> N
     )
     generator.to(META)
     results = []
-    with Asked() as asked:
+    # Here conjugate gradients, which are not asked whether they have arrived, would take them all.
+    few = (patch.object(module, "ITERATIONS", 3) for module in (consistency, base))
+    with Asked() as asked, next(few), next(few):
         for unit in task.units:
             batch = task.source.load(unit).to(META)
             walk = Walk(task, batch, Engine(generator, "v"))
@@ -155,6 +160,53 @@ def test_two_batches_and_resumes_on_a_second_device(name: str, method: str) -> N
             results += list(walk.results())
     assert [r.id for r in results] == list(IDS)
     assert {r.image.device.type for r in results} == {"cpu"}
+
+
+class Kernels(TorchDispatchMode):
+    """Counts what computes or copies on the device; views do neither, and a number of Python stays on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        views = func.is_view or func.name() in (
+            "aten::_unsafe_view",
+            "aten::empty_like",
+            "aten::scalar_tensor",
+        )
+        self.count += not views
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("longest", "kernels"), [(2**16, 95), (2**8, 150)])
+def test_a_step_costs_few_kernels_beside_the_generator(longest: int, kernels: int) -> None:
+    """With rows that are sorted and longer ones. Adam is not counted: one kernel on CUDA, a loop on ``meta``."""
+    generator = TinyGenerator(0).to(META)
+    spec = Stage(split=2, steps=2, free_noises=4, radii=Radii(hidden=0.1, latents=0.1))
+    schedule = Schedule(stages=(Stage(split=0, steps=0), spec))
+    task = InverseTask(
+        generator, Identity(SHAPE), torch.zeros(2, *SHAPE), schedule=schedule, ids=IDS
+    )
+    walk = Walk(task, task.source.load([0, 1]).to(META), Engine(generator, "v"))
+    with Asked():
+        walk.advance()
+    stage = walk.stage
+    optimizer: Any = stage.configure_optimizers()["optimizer"]
+    selector, total = stage.objective(0)
+    with Kernels() as remembering:
+        loss = stage.guard.total(selector, total)
+        stage._remember(stage.guard.trusted(selector.detach()))
+    loss.backward()  # type: ignore[no-untyped-call]
+    with Kernels() as isolating:
+        stage.guard.isolate(stage.parameters())
+        before = stage.variables()
+    optimizer.step()
+    with Kernels() as settling, patch.object(l1_ball, "SORTED", longest):
+        stage.settle(before)
+    assert remembering.count + isolating.count + settling.count <= kernels
 
 
 def test_a_read_would_be_seen() -> None:

@@ -1,0 +1,191 @@
+"""Projection onto l1 balls, one for each image.
+
+On a CPU it stops as soon as it can. Elsewhere asking would wait for the device: there a sort of some of the entries
+leaves so little to do that a fixed number of passes is enough to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ilo_pl.inversion.packing import asking_is_free, pack, spread, unpacked
+
+MAX_PASSES = 100
+# Entries that are added up in their own precision before double precision takes over.
+BLOCK = 1024
+# One entry in so many is enough for a first guess; a prime, for the entries are maps with even sides.
+STRIDE = 61
+WORTH_A_GUESS = 2**14
+# So many entries are sorted where asking is not free; a row of no more needs no pass behind it.
+SORTED = 2**16
+# Rows of normal and Laplace numbers need one to three after such a sort, Cauchy ones and all but empty ones up to
+# eight. The norm is held in any case.
+FIXED_PASSES = 8
+TILE = 256
+
+
+def project_l1_ball(points: Tensor, centres: Tensor, radius: float) -> Tensor:
+    """Project each row of ``points`` onto the l1 ball of ``radius`` around its row of ``centres``.
+
+    Args:
+        points: ``(B, N)``, float32 or float64.
+        centres: ``(B, N)``.
+        radius: l1 radius, the same for every image.
+
+    Returns:
+        ``(B, N)``: the nearest points of the balls. Rows inside stay untouched, bit for bit.
+    """
+    return project_joint_l1_ball([points], [centres], radius)[0]
+
+
+def project_joint_l1_ball(
+    points: Sequence[Tensor], centres: Sequence[Tensor], radius: float
+) -> list[Tensor]:
+    """Project several tensors of an image jointly onto one l1 ball.
+
+    Args:
+        points: tensors ``(B, ...)`` that together are one point of each image.
+        centres: tensors of the same shapes.
+        radius: bound of the l1 norm of all deviations of an image together.
+
+    Returns:
+        The projected tensors. Images inside stay untouched, bit for bit.
+    """
+    if not asking_is_free(points[0]):
+        return unpacked(_project_unasked(_joined(points), _joined(centres), radius), points)
+    deviations = [(p - c).flatten(1) for p, c in zip(points, centres, strict=True)]
+    magnitudes = [d.abs() for d in deviations]
+    norm = torch.stack([row_sums(m) for m in magnitudes]).sum(0)
+    inside = norm <= radius
+    if bool(inside.all()):
+        return list(points)
+    joined = magnitudes[0] if len(magnitudes) == 1 else torch.cat(magnitudes, 1)
+    t = l1_threshold(joined, torch.full_like(norm, radius)).to(joined.dtype)
+    projected = []
+    for point, centre, deviation, magnitude in zip(
+        points, centres, deviations, magnitudes, strict=True
+    ):
+        shrunk = magnitude.sub_(t[:, None]).clamp_(min=0).copysign_(deviation)
+        moved = shrunk.view_as(centre).add_(centre)
+        if len(inside) > 1:
+            moved = torch.where(spread(inside, point), point, moved)
+        projected.append(moved)
+    return projected
+
+
+def l1_threshold(magnitudes: Tensor, radius: Tensor) -> Tensor:
+    """Solve sum(max(magnitudes - t, 0)) = radius for t >= 0, to rounding, for every row.
+
+    Duchi et al. 2008 (ICML, figure 1) find t by sorting. The left side is convex and piecewise linear
+    in t, so Newton's method climbs to the same t without a sort and ends after finitely many steps,
+    when the set of entries above t no longer changes (Michelot 1986; Condat 2016,
+    doi:10.1007/s10107-015-0946-6). For long rows it starts from the t of one entry in 61.
+
+    Args:
+        magnitudes: ``(B, N)``, non-negative, on a CPU.
+        radius: ``(B,)`` in the precision of :func:`row_sums`, non-negative.
+
+    Returns:
+        ``(B,)`` in the same precision; 0 for rows that are inside already.
+    """
+    size = magnitudes.shape[1]
+    t = torch.zeros_like(radius)
+    if size >= WORTH_A_GUESS:
+        sample = magnitudes[:, ::STRIDE].contiguous()
+        t = _climb(sample, radius * (sample.shape[1] / size), t)
+    return _climb(magnitudes, radius, t)
+
+
+def _climb(magnitudes: Tensor, radius: Tensor, t: Tensor) -> Tensor:
+    """Run Newton's method from any t; its first step may go back, for a tangent is below the curve."""
+    excess = torch.empty_like(magnitudes)
+    rounding = torch.finfo(magnitudes.dtype).eps
+    for i in range(MAX_PASSES):
+        low = t.to(magnitudes.dtype)
+        value = row_sums(torch.sub(magnitudes, low[:, None], out=excess).clamp_(min=0))
+        count = row_sums(excess.gt_(0))
+        divisor = count.clamp(min=1)
+        reached = low.to(t.dtype) + (value - radius) / divisor
+        reached = torch.where(count > 0, reached, 0).clamp(min=0)
+        # Rounding could make the last step go back by an ulp: after the first, iterates only rise.
+        t = torch.maximum(reached, t) if i else reached
+        if bool(((t - low).abs() <= rounding * (value / divisor + t)).all()):
+            break
+    return t
+
+
+def row_sums(values: Tensor) -> Tensor:
+    """Return the sums of the rows of ``(B, N)``, ``(B,)`` in float64.
+
+    Short blocks are added in the values' own precision, several times faster than all in double;
+    their sums, in double, depend neither on the other rows nor on the number of threads.
+    """
+    whole = values.shape[1] // BLOCK * BLOCK
+    blocks = values[:, :whole].view(len(values), -1, BLOCK).sum(2)
+    return torch.cat([blocks, values[:, whole:]], 1).sum(1, dtype=torch.float64)
+
+
+# ---- where asking is not free --------------------------------------------------------------------
+
+
+def _project_unasked(points: Tensor, centres: Tensor, radius: float) -> Tensor:
+    """Project rows as :func:`project_l1_ball` does, in few kernels and without waiting for any."""
+    deviations = points - centres
+    magnitudes = deviations.abs()
+    size = magnitudes.shape[1]
+    stride = -(-size // SORTED)
+    sample = magnitudes[:, ::stride]
+    t = _sorted_threshold(sample, radius * sample.shape[1] / size).to(magnitudes.dtype)
+    for _ in range(FIXED_PASSES if stride > 1 else 0):
+        excess = (magnitudes - t).clamp_(min=0)
+        count = torch.linalg.vector_norm(excess, 0, 1, keepdim=True).clamp_(min=1)
+        t.addcdiv_(excess.sum(1, keepdim=True).sub_(radius), count)
+    t = t.clamp_(min=0)
+    shrunk = magnitudes.sub_(t).clamp_(min=0)
+    if stride > 1:
+        # Newton's iterates stay below the solution, so that what is left of the norm is too much, if anything.
+        left = shrunk.sum(1, keepdim=True, dtype=_wide(shrunk))
+        shrunk.mul_((radius / left).clamp_(max=1))
+    return torch.where(t > 0, shrunk.copysign_(deviations).add_(centres), points)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Return tensors side by side, which of one is the tensor itself."""
+    return tensors[0].flatten(1) if len(tensors) == 1 else pack(tensors)
+
+
+def _sorted_threshold(magnitudes: Tensor, radius: float) -> Tensor:
+    """Return max over j of (u_1 + ... + u_j - radius) / j, u sorted: Duchi et al.'s t, or below 0 inside; ``(B, 1)``."""
+    ordered = magnitudes.sort(1, descending=True).values.to(_wide(magnitudes))
+    size = ordered.shape[1]
+    if size % TILE:
+        ordered = F.pad(ordered, (0, -size % TILE))
+    tiles = ordered.view(len(ordered), -1, TILE)
+    # Prefix sums as products: cumsum has no deterministic form on CUDA.
+    within = tiles @ _upper(TILE, tiles.dtype, tiles.device)
+    before = _upper(tiles.shape[1], tiles.dtype, tiles.device)
+    totals = within[:, :, -1]
+    sums = (within + (totals @ before - totals)[:, :, None]).flatten(1)
+    counts = _counts(sums.shape[1], tiles.dtype, tiles.device)
+    return sums.sub_(radius).div_(counts).amax(1, keepdim=True)
+
+
+@lru_cache(maxsize=16)
+def _upper(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the triangular matrix whose product with a row is the row's prefix sums."""
+    return torch.ones(size, size, dtype=dtype, device=device).triu()
+
+
+@lru_cache(maxsize=16)
+def _counts(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.arange(1, size + 1, dtype=dtype, device=device)
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    """Return double precision, or single on Apple's GPUs, which have no other."""
+    return torch.float32 if values.device.type == "mps" else torch.float64
