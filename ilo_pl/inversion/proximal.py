@@ -143,20 +143,16 @@ class ProximalStage(SearchStage):
         singles = [bare.select(i) for i in range(len(bare.latents))]
         self._base = torch.cat([render(engine.generator, one, engine.space) for one in singles])
         self._error = self._found_error()
-        if fresh:
-            self._begin()
+        # What is kept of the generator: its picture, moved to what the measurements say.
+        given = objective.batch.measurements
+        self._first = consistent(operator, given, self._base, noise)
+        if fresh and noise == 0:
+            with torch.no_grad():
+                self.deviation.copy_(self._first - self._base)
         # Lightning's precision holds while it asks for the loss, not while it asks for a step.
         self._type = autocast_type(self._base.device)
-        self._first = (self._base + self.deviation).detach() if spec.steps else self._base
-        self._support = _support(operator)
+        self._share = (1 - spec.proximal.keep) * _support(operator)
         self._denoise = DENOISERS[spec.proximal.denoiser]()
-
-    @torch.no_grad()
-    def _begin(self) -> None:
-        """Begin at what the measurements say where they are exact."""
-        if self._noise == 0:
-            given = self._objective.batch.measurements
-            self.deviation.copy_(consistent(self._operator, given, self._base) - self._base)
 
     def objective(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the measurement loss and the total loss of each image."""
@@ -175,8 +171,8 @@ class ProximalStage(SearchStage):
         moved = to_measurements(self._operator, given, images, noise, level, spec.weight)
         with in_type(self._base.device, self._type):
             found = self._denoise(moved, level)
-        if self._support is not None and step + 1 == self.spec.steps:
-            found = self._first + self._support * (found - self._first)
+        if step + 1 == self.spec.steps:
+            found = self._first + self._share * (found - self._first)
         return found - self._base
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -202,12 +198,12 @@ class ProximalStage(SearchStage):
         return error_level(self._operator, residual, self._noise, held)
 
 
-def _support(operator: LinearOperator) -> Tensor | None:
-    """Return how much each pixel is to be the denoiser's, ``(1 or B, 1, H, W)``: under masks less in large holes.
+def _support(operator: LinearOperator) -> Tensor | float:
+    """Return how much each pixel may be the denoiser's, ``(1 or B, 1, H, W)`` under masks: less in large holes.
 
     Denoisers have no idea of a face; where nothing is measured nearby they only take away what the generator drew.
     """
-    return blended(operator.mask, operator.mask, SUPPORT) if isinstance(operator, Mask) else None
+    return blended(operator.mask, operator.mask, SUPPORT) if isinstance(operator, Mask) else 1.0
 
 
 def _frozen(spec: Stage) -> Stage:

@@ -137,12 +137,15 @@ class Proximal(Spec):
         start: s of the first step in 8-bit grey levels; null: by how far the generator is from the measurements.
         end: s of the last step, but never below half of sigma; between them it falls geometrically.
         weight: of x against the measurements.
+        keep: how much of the result is the generator's picture, moved to the measurements, and not the last x. A mean
+            of two is as true as the better one where they err differently, and it keeps the generator's texture.
     """
 
     denoiser: DenoiserName = "learned"
     start: Annotated[float, Field(gt=0, le=255)] | None = None
     end: Annotated[float, Field(gt=0, le=255)] = 1.0
     weight: Positive = 0.3
+    keep: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class Stage(Spec):
