@@ -76,10 +76,10 @@ def invert(overrides: tuple[str, ...]) -> None:
     console = Console()
     if scores:
         console.print(scores_table("", [(config.method.name, scores)]))
-    page = Path(config.output) / ("report.html" if config.report else "grid.png")
+    pages = (Path(config.output) / name for name in ("report.html", "grid.png"))
+    page = next(path for path in pages if path.exists())
     console.print(f"Results are in {config.output}: look at {page}", markup=False, soft_wrap=True)
-    failures = Path(config.output) / FAILURES
-    if failures.exists():
+    if (failures := Path(config.output) / FAILURES).exists():
         console.print(
             f"Some images could not be used: see {failures}", markup=False, soft_wrap=True
         )

@@ -10,6 +10,8 @@ from itertools import groupby
 WIDTH, HEIGHT = 480, 210
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 24, 34
 MOST_TICKS = 5
+# Below this a loss is rounding: a proximal stage that begins at what was measured explains it.
+LEAST_LOSS = 1e-12
 # A drawing of this width shows no more.
 MOST_POINTS = 240
 
@@ -43,7 +45,8 @@ def loss_curve(rows: Sequence[Mapping[str, str]]) -> Curve | None:
     """Draw losses over steps, on a logarithmic scale, with the steps at which stages begin.
 
     Args:
-        rows: those of an image's table in ``log/losses``. Losses that are not finite or not above 0 are left out.
+        rows: those of an image's table in ``log/losses``. Losses that are not finite, or 0 but for rounding, are left
+            out.
 
     Returns:
         The drawing, or ``None`` where there is nothing to draw.
@@ -51,7 +54,7 @@ def loss_curve(rows: Sequence[Mapping[str, str]]) -> Curve | None:
     Raises:
         ValueError, KeyError: it is no such table.
     """
-    steps = [s for s in map(_step, rows) if math.isfinite(s.loss) and s.loss > 0]
+    steps = [s for s in map(_step, rows) if math.isfinite(s.loss) and s.loss > LEAST_LOSS]
     if not steps:
         return None
     last = max(s.number for s in steps)

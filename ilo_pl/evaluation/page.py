@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +25,10 @@ NAMES = {
     "measured_error_found": "measured error, found",
     "measured_error": "measured error",
 }
+# Columns that are no numbers, that were chosen as they are, and of which the size matters, not the difference.
+NO_NUMBERS = ("id", "image", "stage", "method")
+AS_WRITTEN = ("level",)
+RELATIVE = ("mse", "loss")
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,12 @@ class Cell:
     text: str
     value: float | None = None
     link: str | None = None
+
+    @property
+    def order(self) -> str:
+        """The value as scripts read numbers."""
+        words = {math.inf: "Infinity", -math.inf: "-Infinity"}
+        return "" if self.value is None else words.get(self.value, repr(self.value))
 
 
 @dataclass(frozen=True)
@@ -179,20 +190,18 @@ def heading(column: str) -> str:
 
 def cell(column: str, text: str) -> Cell:
     """Return the cell of a value from a CSV file."""
+    if column in NO_NUMBERS:  # 007 is a name
+        return Cell(text)
     try:
         value = float(text)
     except ValueError:
         return Cell(text)
-    if column in ("id", "image", "stage", "method", "seed"):  # 007 is a name
-        return Cell(text)
+    if column in AS_WRITTEN or text.lstrip("+-").isdigit():
+        return Cell(text, value)
     digits = DIGITS.get(column, 1 if column == "seconds" else 3)
-    whole = text.lstrip("+-").isdigit()
-    return Cell(text if whole else _number(value, digits), value)
-
-
-def _number(value: float, digits: int) -> str:
-    small = value != 0 and abs(value) < 10**-digits
-    return f"{value:.2g}" if small else f"{value:.{digits}f}"
+    tiny = 0 < abs(value) < 10**-digits
+    exact = tiny or column in RELATIVE
+    return Cell(f"{value:.3g}" if exact else f"{value:.{digits}f}", value)
 
 
 def table_of(rows: Sequence[Mapping[str, str]], links: Sequence[str | None]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CELL = 256
 MAX_ROWS = 16
+STAGE_NAME = re.compile(r"(.+)\.stage(\d+)-round(\d+)-split(\d+)", re.DOTALL)
 HEADINGS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 DIGITS = {"psnr": 2}
 
@@ -34,9 +36,9 @@ def all_stage_images(folder: RunFolder) -> dict[str, dict[str, Path]]:
     """Return the pictures of each solve by label, in order, by the image's id."""
     found: dict[str, list[tuple[int, int, int, Path]]] = {}
     for path in (folder.path / "stages").glob("*.png"):
-        name, _, rest = path.stem.rpartition(".stage")
-        stage, turn, split = (int("".join(filter(str.isdigit, p))) for p in rest.split("-"))
-        found.setdefault(name, []).append((stage, turn, split, path))
+        if known := STAGE_NAME.fullmatch(path.stem):
+            name, *numbers = known.groups()
+            found.setdefault(name, []).append((*map(int, numbers), path))
     return {name: _labelled(of) for name, of in found.items()}
 
 

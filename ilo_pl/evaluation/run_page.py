@@ -66,6 +66,7 @@ def run_page(folder: RunFolder, about: About) -> Page:
     values = _values(folder, layers)
     stages = _stages(folder)
     failures = tuple((r["id"], r["reason"]) for r in _rows(folder, "failures.csv"))
+    rows = [{"id": image_id, **row} for image_id, row in values.items()]
     links = [f"#image-{n + 1}" for n in range(len(layers))]
     notes = [note for one in drawn.values() for note in one.notes]
     missing = len(about.ids) - len(layers) - len(failures)
@@ -74,13 +75,14 @@ def run_page(folder: RunFolder, about: About) -> Page:
     return Page(
         title=about.title,
         facts=about.facts + _means(list(values.values()), len(about.ids) or len(layers)),
-        table=table_of([{"id": i, **row} for i, row in values.items()], links),
+        # Of one image all is said below.
+        table=table_of(rows if len(rows) > 1 else [], links if len(rows) > 1 else []),
         cases=tuple(
             _case(folder, i, one, values[i], stages.get(i, [])) for i, one in drawn.items()
         ),
         failures=failures,
         notes=(*about.notes, *notes),
-        links=tuple((link(name), name) for name in FILES if (folder.path / name).exists()),
+        links=tuple((link(name), name) for name in FILES if (folder.path / name).is_file()),
         config=about.config,
         versions=about.versions,
     )
@@ -90,7 +92,7 @@ def _layers(folder: RunFolder, about: About) -> dict[str, Layers]:
     """Return the pictures of each image that has a result."""
     found = {path.stem for path in (folder.path / "reconstructions").glob("*.png")}
     stages = all_stage_images(folder)
-    posteriors = sorted((folder.path / POSTERIOR).glob("*.png"))
+    posteriors = _posteriors(folder)
     layers = {}
     for image_id in [i for i in about.ids if i in found] if about.ids else sorted(found):
         of = {}
@@ -98,18 +100,25 @@ def _layers(folder: RunFolder, about: About) -> dict[str, Layers]:
         measured = folder.path / MEASUREMENTS / f"{image_id}.png"
         if given is not None and given != true:
             of[INPUT] = Layer(given)
-        if measured.exists():
+        if measured.is_file():
             of[MEASUREMENTS] = _own(folder, measured)
         for label, path in stages.get(image_id, {}).items():
             of[label.replace("\n", " ")] = _own(folder, path)
         of[RESULT] = _own(folder, folder.path / "reconstructions" / f"{image_id}.png")
-        for path in posteriors:
-            if path.stem.startswith(f"{image_id}."):
-                of[f"posterior: {path.stem.removeprefix(f'{image_id}.')}"] = _own(folder, path)
+        of |= posteriors.get(image_id, {})
         if true is not None:
             of[REFERENCE] = Layer(true)
         layers[image_id] = Layers(of, (RESULT,))
     return layers
+
+
+def _posteriors(folder: RunFolder) -> dict[str, dict[str, Layer]]:
+    """Return the pictures ``posterior/<id>.<what>.png`` by id and label."""
+    found: dict[str, dict[str, Layer]] = {}
+    for path in sorted((folder.path / POSTERIOR).glob("*.png")):
+        image_id, _, what = path.stem.rpartition(".")
+        found.setdefault(image_id, {})[f"posterior {what.replace('_', ' ')}"] = _own(folder, path)
+    return found
 
 
 def _own(folder: RunFolder, path: Path) -> Layer:
@@ -136,12 +145,12 @@ def _case(
         table_title="Stages",
         curve=curve,
         losses=None if curve is None else link(losses),
-        animation=link(animation) if (folder.path / animation).exists() else None,
+        animation=link(animation) if (folder.path / animation).is_file() else None,
     )
 
 
 def _curve(path: Path) -> Curve | None:
-    return loss_curve(read_table(path)) if path.exists() else None
+    return loss_curve(read_table(path)) if path.is_file() else None
 
 
 def _values(folder: RunFolder, ids: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -156,7 +165,7 @@ def _values(folder: RunFolder, ids: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def _rows(folder: RunFolder, name: str) -> list[dict[str, str]]:
     path = folder.path / name
-    return read_table(path) if path.exists() else []
+    return read_table(path) if path.is_file() else []
 
 
 def _means(rows: Sequence[Mapping[str, str]], images: int) -> tuple[tuple[str, str], ...]:
@@ -164,11 +173,13 @@ def _means(rows: Sequence[Mapping[str, str]], images: int) -> tuple[tuple[str, s
     found = [("images", f"{images}")]
     for column in ("psnr", "ssim", "lpips", "measured_error", "seconds"):
         values = [float(row[column]) for row in rows if row.get(column)]
-        if values and column == "seconds":
+        if len(values) < 2:
+            continue
+        if column == "seconds":
             found.append(("seconds in all", f"{sum(values):.1f}"))
-        elif values:
+        else:
             mean = cell(column, f"{sum(values) / len(values):.6g}").text
-            found.append((f"mean {heading(column)}" if len(values) > 1 else heading(column), mean))
+            found.append((f"mean {heading(column)}", mean))
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ from ilo_pl.io.folder import RunFolder
 from ilo_pl.runs.report import versions
 
 # What a table of one image need not say again.
-SAID = ("image", "experiment", "key", "level", "seed")
+SAID = ("image", "level")
 
 
 @dataclass(frozen=True)

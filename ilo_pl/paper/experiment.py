@@ -62,7 +62,7 @@ def run_experiment(plan: Plan, console: Console, progress: Console) -> None:
     if plan.runs[0].config.report:
         leave(folder, report_experiment)
     console.print(
-        f"Tables and figures are in {folder.path}: results.csv, figure.png, grid.png",
+        f"Tables and figures are in {folder.path}: report.html, results.csv, figure.png, grid.png",
         markup=False,
         soft_wrap=True,
     )

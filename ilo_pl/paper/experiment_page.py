@@ -9,15 +9,18 @@ from pathlib import Path
 
 from ilo_pl.config.saved import read_yaml
 from ilo_pl.errors import ConfigurationError, IloError
-from ilo_pl.evaluation.page import link, write_page
+from ilo_pl.evaluation.page import Page, link, write_page
 from ilo_pl.evaluation.thumbnails import file_uri
 from ilo_pl.io.find import find_images
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.tables import read_table
 from ilo_pl.paper.comparison import Compared, comparison_page
 from ilo_pl.paper.experiment_file import MOST_OF_RECORD, RECORD, Experiment, load_experiment
+from ilo_pl.runs.report import legible
 
 FILES = ("results.csv", "trace.csv", "figure.png", "grid.png", RECORD)
+# Columns that say the same in every row, or by another name.
+COMMON = ("experiment", "key", "level", "seed")
 Row = Mapping[str, str]
 
 
@@ -32,11 +35,17 @@ def report_experiment(folder: RunFolder) -> Path:
     rows = read_table(folder.path / "results.csv")
     name = str(record.get("experiment"))
     spec = _spec(name)
+    with legible(folder):
+        page = _page(folder, name, rows, spec)
+    return write_page(folder, page)
+
+
+def _page(folder: RunFolder, name: str, rows: Sequence[Row], spec: Experiment | None) -> Page:
     figure = folder.path / "figure.png"
     title = spec.title if spec is not None else name
     shown = "median over images, and the band between the quartiles"
     key = next((row["key"] for row in rows if row.get("key")), "")
-    page = comparison_page(
+    return comparison_page(
         folder,
         title,
         _compared(folder, rows, spec),
@@ -44,7 +53,6 @@ def report_experiment(folder: RunFolder) -> Path:
         figures=[(file_uri(figure), f"{title}: {shown}")] if figure.exists() else (),
         links=[(link(n), n) for n in FILES if (folder.path / n).exists()],
     )
-    return write_page(folder, page)
 
 
 def _spec(name: str) -> Experiment | None:
@@ -60,6 +68,7 @@ def _facts(name: str, rows: Sequence[Row], key: str) -> list[tuple[str, str]]:
         return str(len({row[column] for row in rows}))
 
     facts = [("experiment", name), ("methods", count("method")), ("images", count("image"))]
+    facts += [("seed", seed) for seed in dict.fromkeys(row["seed"] for row in rows)]
     levels = list(dict.fromkeys(row["level"] for row in rows))
     return [*facts, (key, ", ".join(levels))] if key else facts
 
@@ -83,7 +92,7 @@ def _said(row: Row, spec: Experiment | None) -> dict[str, str]:
     """Return a row as the page has it."""
     named = {"image": row["image"], "method": _label(spec, row["method"])}
     swept = {"level": row["level"]} if row["level"] else {}
-    rest = {k: v for k, v in row.items() if k not in (*named, "experiment", "key", "level") and v}
+    rest = {k: v for k, v in row.items() if k not in (*named, *COMMON) and v}
     return {**named, **swept, **rest}
 
 

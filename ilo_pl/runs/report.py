@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 from ilo_pl.config.run import RunConfig
 from ilo_pl.config.saved import load_run_config
-from ilo_pl.errors import ConfigurationError, IloError
+from ilo_pl.errors import ConfigurationError, IloError, InputError
 from ilo_pl.evaluation.page import NAME, write_page
 from ilo_pl.evaluation.run_page import About, run_page
 from ilo_pl.io.find import find_images
@@ -29,7 +30,25 @@ def report_run(folder: RunFolder) -> Path:
         ConfigurationError: the folder holds no run.
         IloError: something in it is damaged, or the page cannot be written.
     """
-    return write_page(folder, run_page(folder, _about(folder, load_run_config(folder.path))))
+    about = _about(folder, load_run_config(folder.path))
+    with legible(folder):
+        page = run_page(folder, about)
+    return write_page(folder, page)
+
+
+@contextmanager
+def legible(folder: RunFolder) -> Iterator[None]:
+    """Explain what is raised in the block when a table of a folder is another than its name says.
+
+    Raises:
+        InputError: that happened.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"A table in {folder.path} is not what ilo-pl writes there: {error!r}."
+        ) from error
 
 
 def leave(folder: RunFolder, write: Callable[[RunFolder], Path] = report_run) -> None:
