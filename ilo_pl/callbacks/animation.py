@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,17 +17,17 @@ from ilo_pl.inversion.reconstruction import Reconstruction
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import to_bytes, to_picture
 
-FRAMES = 48
-SIDE = 256
+FRAMES = 32
+SIDE = 224
 # Of more colours a GIF is larger, and of a face that moves nobody sees them.
-COLOURS = 128
+COLOURS = 96
 FRAME_MS = 90
 
 
 class SearchAnimation(ResultCallback):
     """Write ``animation/<id>.gif``: where the search of each image was, at every so many steps.
 
-    The last frame is the result. It is shown once, not over and over. Rendering takes about 48 forward passes for
+    The last frame is the result. It is shown once, not over and over. Rendering takes about 32 forward passes for
     an image, which count as seconds of its search; nothing that is rendered reaches the search. Re-encodings,
     whose points are no solutions, are left out.
 
@@ -90,7 +89,7 @@ class SearchAnimation(ResultCallback):
         index = ids.index(result.id)
         final = to_bytes(_shrunk(result.image[None]))[0]
         first, *more = [
-            to_picture(frame).quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
+            to_picture(frame).quantize(COLOURS)
             for frame in [*(frames[index] for frames in self._frames), final]
         ]
         self._folder.write(
@@ -104,6 +103,6 @@ class SearchAnimation(ResultCallback):
 
 
 def _shrunk(images: Tensor) -> Tensor:
-    """Average images down to 256 pixels; smaller ones stay as they are."""
+    """Average images down to 224 pixels; smaller ones stay as they are."""
     factor = SIDE / max(images.shape[-2:])
     return images if factor >= 1 else F.interpolate(images, scale_factor=factor, mode="area")

@@ -37,8 +37,8 @@ def all_stage_images(folder: RunFolder) -> dict[str, dict[str, Path]]:
     found: dict[str, list[tuple[int, int, int, Path]]] = {}
     for path in (folder.path / "stages").glob("*.png"):
         if known := STAGE_NAME.fullmatch(path.stem):
-            name, *numbers = known.groups()
-            found.setdefault(name, []).append((*map(int, numbers), path))
+            stage, turn, split = map(int, known.groups()[1:])
+            found.setdefault(known[1], []).append((stage, turn, split, path))
     return {name: _labelled(of) for name, of in found.items()}
 
 

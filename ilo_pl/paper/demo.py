@@ -21,7 +21,7 @@ from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.tables import read_table
 from ilo_pl.paper.comparison import Compared, comparison_page
 from ilo_pl.paper.sweep import not_of_method
-from ilo_pl.runs.report import leave
+from ilo_pl.runs.report import leave, legible
 from ilo_pl.runs.run import check, run
 
 CHOSEN = ("input", "reference", "method", "task", "operator", "noise")
@@ -107,7 +107,16 @@ def report_demo(folder: RunFolder) -> Path:
     Raises:
         IloError: something in the folder is damaged, or the page cannot be written.
     """
-    compared, links = [], []
+    with legible(folder):
+        compared = _compared(folder)
+    names = [f"{p.name}/{m}/report.html" for p in PROBLEMS for m in (p.baseline, "ilo")]
+    links = [(link(n), n) for n in names if (folder.path / n).exists()]
+    return write_page(folder, comparison_page(folder, "ilo-pl demo", compared, links=links))
+
+
+def _compared(folder: RunFolder) -> list[Compared]:
+    """Return the problems that were solved so far."""
+    compared = []
     for problem in PROBLEMS:
         runs = {m: RunFolder(folder.path / problem.name / m) for m in (problem.baseline, "ilo")}
         runs = {m: run for m, run in runs.items() if (run.path / "metrics.csv").exists()}
@@ -115,10 +124,7 @@ def report_demo(folder: RunFolder) -> Path:
         shown = {method.replace("_", " "): run for method, run in runs.items()}
         if runs:
             compared.append(Compared(problem.title, portrait().stem, shown, portrait(), rows))
-        for method in runs:
-            name = f"{problem.name}/{method}/report.html"
-            links.append((link(name), f"{problem.title}, {method}"))
-    return write_page(folder, comparison_page(folder, "ilo-pl demo", compared, links=links))
+    return compared
 
 
 def _scores(run: RunFolder) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 
 from ilo_pl.config.saved import read_yaml
@@ -106,7 +105,7 @@ def _run(folder: RunFolder, method: str, level: str) -> RunFolder:
     runs = folder.path / "runs"
     if not level:
         return RunFolder(runs / method)
-    for path in chain([runs / f"{method}-{level}"], sorted(runs.glob(f"{method}-*"))):
+    for path in sorted(runs.glob(f"{method}-*")):
         try:
             if math.isclose(
                 float(path.name.removeprefix(f"{method}-")), float(level), rel_tol=1e-5
