@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,8 +182,12 @@ def test_without_a_report_nothing_is_kept_for_one_and_it_can_be_made_later(
     out = tmp_path / "out"
     go(out, "report=false", f"reference={folder}")
     assert not (out / "report.html").exists() and not (out / "log" / "losses").exists()
+    # What samples of a posterior leave is among the pictures.
+    (out / "posterior").mkdir()
+    shutil.copy(out / "reconstructions" / "b.png", out / "posterior" / "b.standard_deviation.png")
     assert command(monkeypatch, "report", str(out)) == 0
-    assert [text_of(f) for f in page_of(out).iter("figcaption")][-1] == "reference"
+    captions = [text_of(f) for f in page_of(out).iter("figcaption")]
+    assert captions[-1] == "reference" and captions.count("posterior standard deviation") == 1
     # The true images may be gone by then.
     folder.rename(folder.with_name("away"))
     assert command(monkeypatch, "report", str(out)) == 0
