@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 WIDTH, HEIGHT = 480, 210
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 24, 34
 MOST_TICKS = 5
+LETTER = 7
 # Below this a loss is rounding: a proximal stage that begins at what was measured explains it.
 LEAST_LOSS = 1e-12
 # A drawing of this width shows no more.
@@ -74,7 +75,7 @@ def loss_curve(rows: Sequence[Mapping[str, str]]) -> Curve | None:
             " ".join(f"{x(s.number)},{y(math.log10(s.loss))}" for s in _thinned(of))
             for _, of in stages
         ),
-        switches=tuple((x(of[0].number - 1), name) for name, of in stages),
+        switches=tuple(_spaced([(x(of[0].number - 1), name) for name, of in stages])),
         across=tuple((x(step), f"{step}") for step in _steps(last)),
         upwards=tuple((y(log), f"{10**log:.2g}") for log in _levels(low, high)),
         label=_words(steps, stages),
@@ -91,6 +92,16 @@ def _thinned(steps: Sequence[_Step]) -> Sequence[_Step]:
     """Return some of the steps, the first and the last among them."""
     stride = math.ceil(len(steps) / MOST_POINTS)
     return [*steps[:-1:stride], steps[-1]]
+
+
+def _spaced(switches: Sequence[tuple[float, str]]) -> Iterator[tuple[float, str]]:
+    """Yield where stages begin; what would be written over a name is not."""
+    free = 0.0
+    for number, (at, name) in enumerate(switches):
+        yield at, name if at >= free else ""
+        if at >= free:
+            # "stage" stands before the first.
+            free = at + LETTER * (len(name) + (1 if number else 7))
 
 
 def _steps(last: int) -> list[int]:

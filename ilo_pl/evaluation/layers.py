@@ -52,9 +52,9 @@ class Drawn:
     notes: tuple[str, ...]
 
     def index(self, *labels: str) -> int:
-        """Return the place of the first of these labels that there is, or of the last picture."""
+        """Return the place of the first of these labels that there is, or of the first picture."""
         known = [picture.label for picture in self.pictures]
-        return next((known.index(name) for name in labels if name in known), len(known) - 1)
+        return next((known.index(name) for name in labels if name in known), 0)
 
 
 def draw(cases: Sequence[Layers]) -> list[Drawn]:

@@ -100,6 +100,15 @@ def test_a_curve_is_where_its_axes_say() -> None:
     assert loss_curve(rows([float("nan")])) is None
 
 
+def test_names_of_many_stages_are_not_written_over_each_other() -> None:
+    drawn = loss_curve(rows(*[[0.1, 0.01]] * 60))
+    assert drawn is not None and len(drawn.switches) == len(drawn.lines) == 60
+    named = [(at, name) for at, name in drawn.switches if name]
+    assert 10 < len(named) < 40 and named[0] == (LEFT, "1")
+    for (before, name), (after, _) in zip(named[1:], named[2:], strict=False):
+        assert after - before >= 6 * len(name)
+
+
 @pytest.mark.parametrize("loss", [1.0, 1e-9, 3e7])
 def test_a_curve_of_one_step_or_of_one_height_can_be_drawn(loss: float) -> None:
     for losses in ([loss], [loss] * 1000):
