@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_names_of_many_stages_are_not_written_over_each_other() -> None:
     assert drawn is not None and len(drawn.switches) == len(drawn.lines) == 60
     named = [(at, name) for at, name in drawn.switches if name]
     assert 10 < len(named) < 40 and named[0] == (LEFT, "1")
-    for (before, name), (after, _) in zip(named[1:], named[2:], strict=False):
+    for (before, name), (after, _) in pairwise(named):
         assert after - before >= 6 * len(name)
 
 
