@@ -15,7 +15,7 @@ from ilo_pl.config.overrides import override_texts, read_overrides
 from ilo_pl.config.run import RUN_PATHS
 from ilo_pl.config.saved import is_run
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.evaluation.page import link, write_page
+from ilo_pl.evaluation.page import NAME, link, write_page
 from ilo_pl.evaluation.report import row_of, scores_table, write_grid
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.tables import read_table
@@ -90,9 +90,10 @@ def run_demo(overrides: Sequence[str], console: Console) -> None:
             check(load_config(_keys(problem, method, output, rest)))
     rows = [_run(problem, output, rest, console) for problem in PROBLEMS]
     grid = write_grid(output, rows)
+    console.print(f"Pictures: {grid}", markup=False)
     if load_config(_keys(PROBLEMS[0], "ilo", output, rest)).report:
         leave(output, report_demo)
-    console.print(f"Pictures: {grid}", markup=False)
+        console.print(f"To look through: {output.path / NAME}", markup=False)
     console.print(f"Took {time.monotonic() - started:.0f} s.")
 
 
@@ -120,10 +121,10 @@ def _compared(folder: RunFolder) -> list[Compared]:
     for problem in PROBLEMS:
         runs = {m: RunFolder(folder.path / problem.name / m) for m in (problem.baseline, "ilo")}
         runs = {m: run for m, run in runs.items() if (run.path / "metrics.csv").exists()}
+        runs = {method.replace("_", " "): run for method, run in runs.items()}
         rows = [{"image": problem.title, "method": m, **_scores(run)} for m, run in runs.items()]
-        shown = {method.replace("_", " "): run for method, run in runs.items()}
         if runs:
-            compared.append(Compared(problem.title, portrait().stem, shown, portrait(), rows))
+            compared.append(Compared(problem.title, portrait().stem, runs, portrait(), rows))
     return compared
 
 

@@ -59,10 +59,11 @@ def run_experiment(plan: Plan, console: Console, progress: Console) -> None:
             _run_one(plan, planned, truths, progress, label)
         write_table(folder, "results.csv", _results(plan, plan.runs[: number + 1]))
     _draw(plan, folder, truths)
-    if plan.runs[0].config.report:
+    page = "report.html, " if plan.runs[0].config.report else ""
+    if page:
         leave(folder, report_experiment)
     console.print(
-        f"Tables and figures are in {folder.path}: report.html, results.csv, figure.png, grid.png",
+        f"Tables and figures are in {folder.path}: {page}results.csv, figure.png, grid.png",
         markup=False,
         soft_wrap=True,
     )

@@ -38,16 +38,16 @@ def report_run(folder: RunFolder) -> Path:
 
 @contextmanager
 def legible(folder: RunFolder) -> Iterator[None]:
-    """Explain what is raised in the block when a table of a folder is another than its name says.
+    """Explain what is raised in the block when a file of a folder is another than its name says.
 
     Raises:
         InputError: that happened.
     """
     try:
         yield
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, OSError, TypeError, ValueError) as error:
         raise InputError(
-            f"A table in {folder.path} is not what ilo-pl writes there: {error!r}."
+            f"A file in {folder.path} is not what ilo-pl writes there: {error!r}."
         ) from error
 
 
