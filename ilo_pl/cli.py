@@ -21,6 +21,7 @@ from rich.table import Table
 from ilo_pl.config import completion as completing
 from ilo_pl.config.typed_command import TypedCommand
 from ilo_pl.errors import SOME_FAILED, IloError, Stopped, let_interrupts_unwind
+from ilo_pl.paper.report_command import report
 from ilo_pl.prepare.command import prepare
 
 if TYPE_CHECKING:
@@ -68,18 +69,17 @@ def invert(overrides: tuple[str, ...]) -> None:
     from ilo_pl.runs.run import run
 
     config = load_config(overrides)
-    method = config.method.name
     let_interrupts_unwind()
-    scores = run(config, Console(stderr=True), method, launch=True)
+    scores = run(config, Console(stderr=True), config.method.name, launch=True)
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return
     console = Console()
     if scores:
-        console.print(scores_table("", [(method, scores)]))
-    grid = Path(config.output) / "grid.png"
-    console.print(f"Results are in {config.output}: look at {grid}", markup=False, soft_wrap=True)
-    failures = Path(config.output) / FAILURES
-    if failures.exists():
+        console.print(scores_table("", [(config.method.name, scores)]))
+    pages = (Path(config.output) / name for name in ("report.html", "grid.png"))
+    page = next(path for path in pages if path.exists())
+    console.print(f"Results are in {config.output}: look at {page}", markup=False, soft_wrap=True)
+    if (failures := Path(config.output) / FAILURES).exists():
         console.print(
             f"Some images could not be used: see {failures}", markup=False, soft_wrap=True
         )
@@ -87,6 +87,7 @@ def invert(overrides: tuple[str, ...]) -> None:
 
 
 cli.add_command(prepare)
+cli.add_command(report)
 completing.register()
 
 

@@ -65,7 +65,8 @@ def test_a_run_denoises_as_the_package_does(invert: Run, photo: Path, tmp_path: 
     assert float(seconds["seconds"]) > 0
     names = sorted(p.name for p in out.iterdir())
     assert names == [
-        "config.yaml", "grid.png", "measurements", "metrics.csv", "reconstructions", "seconds.csv", "state"
+        "config.yaml", "grid.png", "measurements", "metrics.csv", "reconstructions", "report.html",
+        "seconds.csv", "state",
     ]  # fmt: skip
 
 

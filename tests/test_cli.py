@@ -56,7 +56,7 @@ def test_a_folder_from_pictures_to_figures(run: Run, faces: Path, tmp_path: Path
     arguments = [f"input={faces}", f"reference={faces}", f"output={out}", "generator=tiny", *FAST]
     status, stdout, _ = run("invert", *arguments)
     assert status == 0, stdout
-    assert "grid.png" in stdout
+    assert "report.html" in stdout
     for kind, suffix in (
         ("reconstructions", "png"),
         ("measurements", "png"),

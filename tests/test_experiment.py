@@ -63,7 +63,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """Return what an experiment found, without how long it took."""
     found = {}
     for path in folder.rglob("*"):
-        if path.is_file() and path.name not in ("seconds.csv", "config.yaml"):
+        if path.is_file() and path.name not in ("seconds.csv", "config.yaml", "report.html"):
             text = path.read_bytes()
             if path.name == "results.csv":
                 text = repr([{**r, "seconds": ""} for r in rows_of(path)]).encode()

@@ -38,6 +38,8 @@ class RunConfig(Spec):
     batch_size: Annotated[int, Field(ge=1, le=10**6)] | Literal["auto"] = 1
     compile: bool | Literal["auto", "max-autotune"] = "auto"
     consistency: bool | Literal["auto"] = "auto"
+    report: bool = True
+    animation: bool = False
     task: TaskConfig
     generator: GeneratorConfig
     operator: OperatorSpec

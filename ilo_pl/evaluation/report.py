@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -13,28 +14,37 @@ from PIL import Image
 from rich.markup import escape
 from rich.table import Table
 
+from ilo_pl.evaluation.thumbnails import shrunk
 from ilo_pl.io.folder import PNG_COMPRESSION, RunFolder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 CELL = 256
-GREY = (128, 128, 128, 255)
 MAX_ROWS = 16
+STAGE_NAME = re.compile(r"(.+)\.stage(\d+)-round(\d+)-split(\d+)", re.DOTALL)
 HEADINGS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 DIGITS = {"psnr": 2}
 
 
 def stage_images(folder: RunFolder, image_id: str) -> dict[str, Path]:
     """Return the pictures of each solve of one image by label, in order."""
-    found = []
+    return all_stage_images(folder).get(image_id, {})
+
+
+def all_stage_images(folder: RunFolder) -> dict[str, dict[str, Path]]:
+    """Return the pictures of each solve by label, in order, by the image's id."""
+    found: dict[str, list[tuple[int, int, int, Path]]] = {}
     for path in (folder.path / "stages").glob("*.png"):
-        name, _, rest = path.stem.rpartition(".stage")
-        if name == image_id:
-            stage, turn, split = (int("".join(filter(str.isdigit, p))) for p in rest.split("-"))
-            found.append((stage, turn, split, path))
+        if known := STAGE_NAME.fullmatch(path.stem):
+            stage, turn, split = map(int, known.groups()[1:])
+            found.setdefault(known[1], []).append((stage, turn, split, path))
+    return {name: _labelled(of) for name, of in found.items()}
+
+
+def _labelled(solves: Iterable[tuple[int, int, int, Path]]) -> dict[str, Path]:
     labelled = {}
-    for stage, turn, split, path in sorted(found):
+    for stage, turn, split, path in sorted(solves):
         label = "CSGM stage" if stage == 0 else f"stage {stage + 1}"
         again = f", round {turn + 1}" if turn else ""
         labelled[f"{label}{again}\n(split {split})"] = path
@@ -93,14 +103,7 @@ def write_grid(
 def _thumbnail(path: Path) -> np.ndarray:
     """Return a small copy; what is transparent becomes grey."""
     with Image.open(path) as file:
-        if file.has_transparency_data:
-            image = Image.alpha_composite(Image.new("RGBA", file.size, GREY), file.convert("RGBA"))
-            # Averaging would drown single observed pixels in the grey around them.
-            image.thumbnail((CELL, CELL), Image.Resampling.NEAREST)
-        else:
-            image = file.convert("RGB")
-            image.thumbnail((CELL, CELL), Image.Resampling.BOX)
-    return np.asarray(image.convert("RGB"))
+        return np.asarray(shrunk(file, CELL))
 
 
 def scores_table(title: str, groups: Iterable[tuple[str, Sequence[DataclassInstance]]]) -> Table:

@@ -70,10 +70,12 @@ class SearchStage(pl.LightningModule, abc.ABC):
         noises: noise inputs by index.
         deviation: what is added to the generator's picture, if anything; proximal stages move it.
         weights: differences of the generator's weights, in the order of the start's.
+        seen: objective of each image at the step that was taken last, ``(B,)``, for those who watch.
         best_loss: lowest objective of each image so far, ``(B,)``.
         guard: what looks after losses and gradients that are not finite.
     """
 
+    seen: Tensor
     best_loss: Tensor
 
     def __init__(
@@ -140,6 +142,7 @@ class SearchStage(pl.LightningModule, abc.ABC):
         many others there are. An image whose loss is not finite adds nothing.
         """
         selector, total = self.objective(batch_idx)
+        self.seen = selector.detach()
         loss = self.guard.total(selector, total)
         self._remember(self.guard.trusted(selector.detach()))
         return loss

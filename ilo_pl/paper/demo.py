@@ -13,10 +13,15 @@ from rich.console import Console
 from ilo_pl.config.compose import is_outside, load_config
 from ilo_pl.config.overrides import override_texts, read_overrides
 from ilo_pl.config.run import RUN_PATHS
+from ilo_pl.config.saved import is_run
 from ilo_pl.errors import ConfigurationError
+from ilo_pl.evaluation.page import NAME, link, write_page
 from ilo_pl.evaluation.report import row_of, scores_table, write_grid
 from ilo_pl.io.folder import RunFolder
+from ilo_pl.io.tables import read_table
+from ilo_pl.paper.comparison import Compared, comparison_page
 from ilo_pl.paper.sweep import not_of_method
+from ilo_pl.runs.report import leave, legible
 from ilo_pl.runs.run import check, run
 
 CHOSEN = ("input", "reference", "method", "task", "operator", "noise")
@@ -86,7 +91,47 @@ def run_demo(overrides: Sequence[str], console: Console) -> None:
     rows = [_run(problem, output, rest, console) for problem in PROBLEMS]
     grid = write_grid(output, rows)
     console.print(f"Pictures: {grid}", markup=False)
+    if load_config(_keys(PROBLEMS[0], "ilo", output, rest)).report:
+        leave(output, report_demo)
+        console.print(f"To look through: {output.path / NAME}", markup=False)
     console.print(f"Took {time.monotonic() - started:.0f} s.")
+
+
+def is_demo(path: Path) -> bool:
+    """Return whether a folder holds what the demo writes."""
+    return any(is_run(path / problem.name / "ilo") for problem in PROBLEMS)
+
+
+def report_demo(folder: RunFolder) -> Path:
+    """Write the demo's ``report.html``, and return its path.
+
+    Raises:
+        IloError: something in the folder is damaged, or the page cannot be written.
+    """
+    with legible(folder):
+        compared = _compared(folder)
+    names = [f"{p.name}/{m}/report.html" for p in PROBLEMS for m in (p.baseline, "ilo")]
+    links = [(link(n), n) for n in names if (folder.path / n).exists()]
+    return write_page(folder, comparison_page(folder, "ilo-pl demo", compared, links=links))
+
+
+def _compared(folder: RunFolder) -> list[Compared]:
+    """Return the problems that were solved so far."""
+    compared = []
+    for problem in PROBLEMS:
+        runs = {m: RunFolder(folder.path / problem.name / m) for m in (problem.baseline, "ilo")}
+        runs = {m: run for m, run in runs.items() if (run.path / "metrics.csv").exists()}
+        runs = {method.replace("_", " "): run for method, run in runs.items()}
+        rows = [{"image": problem.title, "method": m, **_scores(run)} for m, run in runs.items()]
+        if runs:
+            compared.append(Compared(problem.title, portrait().stem, runs, portrait(), rows))
+    return compared
+
+
+def _scores(run: RunFolder) -> dict[str, str]:
+    """Return the scores of a run of one image, and its seconds."""
+    tables = [read_table(run.path / name) for name in ("metrics.csv", "seconds.csv")]
+    return {k: v for table in tables for row in table for k, v in row.items() if k != "id"}
 
 
 def _run(

@@ -24,16 +24,16 @@ from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import image_size, load_image, to_bytes
 from ilo_pl.io.tables import read_table, write_table
 from ilo_pl.paper.demo import portrait
+from ilo_pl.paper.experiment_file import MOST_OF_RECORD, RECORD
+from ilo_pl.paper.experiment_page import report_experiment
 from ilo_pl.paper.figures import draw_figure
 from ilo_pl.paper.sweep import Plan, PlannedRun
 from ilo_pl.runs.quality_trace import Trace, mse_of
+from ilo_pl.runs.report import leave
 from ilo_pl.runs.run import check, run
 from ilo_pl.runs.sources import check_generated
 
 FACES = (1, 2, 3, 4)  # seeds of the generated faces, which no default was tuned on
-RECORD = "experiment.yaml"
-# It has a checksum for each of the user's images.
-MOST_OF_RECORD = 2**24
 # What drawing needs no more: the pictures of single stages and what regenerates the results.
 PRUNED = ("latents", "stages", "log", "state")
 GRID_ROWS = 4
@@ -59,8 +59,11 @@ def run_experiment(plan: Plan, console: Console, progress: Console) -> None:
             _run_one(plan, planned, truths, progress, label)
         write_table(folder, "results.csv", _results(plan, plan.runs[: number + 1]))
     _draw(plan, folder, truths)
+    page = "report.html, " if plan.runs[0].config.report else ""
+    if page:
+        leave(folder, report_experiment)
     console.print(
-        f"Tables and figures are in {folder.path}: results.csv, figure.png, grid.png",
+        f"Tables and figures are in {folder.path}: {page}results.csv, figure.png, grid.png",
         markup=False,
         soft_wrap=True,
     )
@@ -209,7 +212,9 @@ def _run_one(
             return scorer(image_id, image, load_image(truths[image_id]).rgb)
 
         callbacks.append(Trace(folder, plan.spec.trace, score))
-    run(planned.config, progress, label, callbacks)
+    # Its stages do not stay: the experiment's page shows the results side by side.
+    config = planned.config.model_copy(update={"report": False})
+    run(config, progress, label, callbacks)
     for name in PRUNED:
         shutil.rmtree(folder.path / name, ignore_errors=True)
 

@@ -12,6 +12,9 @@ from ilo_pl.errors import unknown
 from ilo_pl.paper.figures import Panel
 from ilo_pl.spec import Number, Spec, Whole
 
+# What an experiment folder says of itself; it has a checksum for each of the user's images.
+RECORD = "experiment.yaml"
+MOST_OF_RECORD = 2**24
 Keys = dict[str, Any]
 Level = Whole | Number
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]

@@ -9,12 +9,15 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.markup import escape
 
+from ilo_pl.callbacks.animation import SearchAnimation
+from ilo_pl.callbacks.loss_trace import LossTrace
 from ilo_pl.callbacks.progress import StageProgress
 from ilo_pl.config.run import RunConfig
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.evaluation.guided import GuidedScores, score_guided
 from ilo_pl.evaluation.metrics import Scores, score_run
 from ilo_pl.evaluation.report import MAX_ROWS, row_of, write_grid
+from ilo_pl.evaluation.run_page import ANIMATION, LOSSES
 from ilo_pl.io.tables import write_seconds
 from ilo_pl.io.video import RATE, check_decoder, frame_rate, is_video, unpacked, write_video
 from ilo_pl.operators import Classifier
@@ -23,6 +26,7 @@ from ilo_pl.runs.entry import Entry
 from ilo_pl.runs.ledger import FAILURES, Ledger
 from ilo_pl.runs.loop import Problem, search
 from ilo_pl.runs.outside import restore
+from ilo_pl.runs.report import leave
 from ilo_pl.runs.setup import Assembly, assemble
 
 
@@ -74,13 +78,24 @@ def _run(
     if ready.task is None:
         whole = _restore(ready, console, label)
     else:
-        whole = _search(ready, console, [StageProgress(console, label), *callbacks])
+        whole = _search(
+            ready, console, [StageProgress(console, label), *_watchers(ready), *callbacks]
+        )
     if ready.place.rank:
         return []
     scores = _conclude(ready, whole)
     if ready.config.ordered:
         _write_video(ready, whole, console)
+    if ready.config.report:
+        leave(ready.folder)
     return scores
+
+
+def _watchers(ready: Assembly) -> list[pl.Callback]:
+    """Return what watches the search for those who look at it later."""
+    config, folder = ready.config, ready.folder
+    losses = [LossTrace(folder, LOSSES)] if config.report else []
+    return [*losses, *([SearchAnimation(folder, ANIMATION)] if config.animation else [])]
 
 
 def _missing_share(ready: Assembly) -> float:
@@ -125,6 +140,8 @@ def _conclude(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores
     folder, references = ready.folder, ready.references
     found = whole.found
     if not found:
+        if ready.config.report:
+            leave(folder)
         raise InputError("No image could be used.", hint=f"{folder.path / FAILURES} says why.")
     scores = _scores(ready, whole)
     write_grid(folder, [row_of(folder, i, references.get(i)) for i in found[:MAX_ROWS]])
