@@ -25,7 +25,7 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from torch import Tensor, nn
 
-from ilo_pl.prepare.networks import Detector, FaceNetworks, Mesh
+from ilo_pl.prepare.networks import FaceNetworks
 from ilo_pl.weights.registry import sha256_of
 
 WHEEL_SHA256 = "1eeb3d6a51dffc43116af273f3209c6aa61d873986ba22f81f76b9ae7a4fe1ce"
@@ -96,18 +96,16 @@ def fill(network: nn.Module, layers: Iterator[list[Tensor]]) -> None:
     """Copy constants into a network's layers, which come in the same order."""
     ours = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.PReLU)]
     with torch.no_grad():
-        for module, (weight, *bias) in zip(ours, layers, strict=True):
+        for module, constants in zip(ours, layers, strict=True):
             if isinstance(module, nn.PReLU):
-                weight = weight.flatten()
-            elif module.groups > 1:
-                weight = weight.permute(3, 0, 1, 2)
+                found = [constants[0].flatten()]
             else:
-                weight = weight.permute(0, 3, 1, 2)
-            if weight.shape != module.weight.shape:
-                sys.exit(f"{tuple(weight.shape)} does not fit {module}")
-            module.weight.copy_(weight)
-            if bias:
-                module.bias.copy_(bias[0])
+                order = (3, 0, 1, 2) if module.groups > 1 else (0, 3, 1, 2)
+                found = [constants[0].permute(order), constants[1]]
+            for parameter, constant in zip(module.parameters(), found, strict=True):
+                if constant.shape != parameter.shape:
+                    sys.exit(f"{tuple(constant.shape)} does not fit {module}")
+                parameter.copy_(constant)
 
 
 def published(data: bytes, pictures: Tensor) -> list[Tensor]:

@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,9 +48,9 @@ class _Conv(nn.Conv2d):
     """A convolution whose border is padded as TensorFlow's "same": the odd row and column at the end."""
 
     def __init__(self, here: int, there: int, kernel: int = 1, stride: int = 1, groups: int = 1):
-        super().__init__(here, there, kernel, stride, groups=groups)
-        whole = kernel - stride
-        self.border = (whole // 2, whole - whole // 2) * 2
+        before, odd = divmod(kernel - stride, 2)
+        super().__init__(here, there, kernel, stride, padding=before, groups=groups)
+        self.border = (0, odd, 0, odd)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(B, there, H / stride, W / stride)``; stride divides H and W."""
@@ -75,7 +74,7 @@ class Block(nn.Module):
         self, here: int, there: int, stride: int = 1, *, middle: int = 0, slopes: bool = False
     ) -> None:
         super().__init__()
-        self.stride, self.wider = stride, there - here
+        self.stride = stride
         layers: list[nn.Module] = [_Conv(here, here, 3, stride, groups=here)]
         if middle:
             layers += [_Conv(here, middle), nn.ReLU(), _Conv(middle, middle, 3, groups=middle)]
@@ -85,9 +84,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(B, there, H / stride, W / stride)``."""
+        out: Tensor = self.layers(x)
         short = F.max_pool2d(x, self.stride) if self.stride > 1 else x
-        out: Tensor = self.act(self.layers(x) + F.pad(short, (0, 0, 0, 0, 0, self.wider)))
-        return out
+        # Behind the shortcut's channels only zeros would be added.
+        out[:, : short.shape[1]] += short
+        active: Tensor = self.act(out)
+        return active
 
 
 class _Back(nn.Module):
