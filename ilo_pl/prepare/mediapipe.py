@@ -6,7 +6,6 @@ photo, with whole numbers at the pixels' centres.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,8 +23,6 @@ from ilo_pl.weights.load import load_weights
 NAME = "mediapipe-faces"
 # The square that the mesh looks at: a face with a quarter of its size on each side.
 MARGIN = 1.5
-# Degrees by which it is turned for the mesh to look again; all are averaged, and each with its mirror image.
-TURNS = (-10.0, 10.0)
 # Logits of the mesh from which on there is a face: at a first look, and in the end.
 LIKELY, ACCEPTED = 0.0, 5.0
 # Faces whose middles are nearer than this, in sizes of the larger, are one.
@@ -75,11 +72,11 @@ def mediapipe_finder() -> Callable[[Tensor], list[Face]]:
         image = photo.float() / GREY_LEVELS - 1
         looks: list[Look] = []
         for box in find_boxes(networks.detector, image):
-            look = _look(networks.mesh, image, box, (0.0,))
+            look = _look(networks.mesh, image, box)
             if look.logit < LIKELY:
                 continue
-            # Its own points place the squares better than the detector's.
-            look = _look(networks.mesh, image, look.box, TURNS)
+            # Its own points place the square better than the detector's.
+            look = _look(networks.mesh, image, look.box)
             if look.logit >= ACCEPTED and not any(_same(look.box, other.box) for other in looks):
                 looks.append(look)
         return [_face(look.corners) for look in looks]
@@ -87,32 +84,34 @@ def mediapipe_finder() -> Callable[[Tensor], list[Face]]:
     return find
 
 
+def _eyes(corners: Array) -> Array:
+    """Return the middles of the eyes ``(2, 2)``, of their corners."""
+    eyes: Array = corners[:4].reshape(2, 2, 2).mean(1)
+    return eyes
+
+
 def _face(corners: Array) -> Face:
-    eyes = corners[:4].reshape(2, 2, 2).mean(1)
+    eyes = _eyes(corners)
     middle = eyes.mean(0)
     return Face(eyes, middle + MOUTH_FACTOR * (corners[4:].mean(0) - middle))
 
 
-def _look(mesh: Mesh, image: Tensor, box: Box, turns: tuple[float, ...]) -> Look:
-    """Look at a face through upright squares, turned by some degrees, and through their mirror images."""
-    across = box.eyes[1] - box.eyes[0]
-    upright = math.atan2(across[1], across[0])
-    squares = [_square(box, upright + math.radians(turn)) for turn in turns]
-    crops = torch.stack([align(image, square, mesh.size) for square in squares])
-    found, logits = mesh(torch.cat([crops, crops.flip(3)]))
-    points = found[..., :2].double().numpy().reshape(2, len(squares), -1, 2)
-    points[1, ..., 0] = mesh.size - 1 - points[1, ..., 0]
-    for number, square in enumerate(squares):
-        matrix = square_to_photo(square, mesh.size)
-        points[:, number] = points[:, number] @ matrix[:, :2].T + matrix[:, 2]
-    seen, mirrored = points.mean(1)
+def _look(mesh: Mesh, image: Tensor, box: Box) -> Look:
+    """Look at a face through an upright square and at its mirror image: what errs to one side cancels."""
+    square = _square(box)
+    crop = align(image, square, mesh.size)
+    found, logits = mesh(torch.stack([crop, crop.flip(2)]))
+    seen, mirrored = found[..., :2].double().numpy()
+    mirrored[:, 0] = mesh.size - 1 - mirrored[:, 0]
     corners = (seen[list(CORNERS)] + mirrored[list(MIRRORED)]) / 2
-    return Look(float(logits.mean()), corners, _box(seen, corners))
+    matrix = square_to_photo(square, mesh.size)
+    points, corners = (p @ matrix[:, :2].T + matrix[:, 2] for p in (seen, corners))
+    return Look(float(logits.mean()), corners, _box(points, corners))
 
 
 def _box(points: Array, corners: Array) -> Box:
-    """Return the box around points in the face's own upright position."""
-    eyes = corners[:4].reshape(2, 2, 2).mean(1)
+    """Return the box around points, upright as the face is."""
+    eyes = _eyes(corners)
     across = (eyes[1] - eyes[0]) / np.linalg.norm(eyes[1] - eyes[0])
     axes = np.stack([across, [-across[1], across[0]]])
     inside = points @ axes.T
@@ -120,9 +119,10 @@ def _box(points: Array, corners: Array) -> Box:
     return Box((first + last) / 2 @ axes, float((last - first).max()), eyes)
 
 
-def _square(box: Box, angle: float) -> Array:
+def _square(box: Box) -> Array:
     """Return the corners of the mesh's square: top left, bottom left, bottom right, top right."""
-    across = MARGIN * box.size / 2 * np.array([math.cos(angle), math.sin(angle)])
+    across = box.eyes[1] - box.eyes[0]
+    across *= MARGIN * box.size / 2 / np.linalg.norm(across)
     down = np.array([-across[1], across[0]])
     corners = np.stack([-across - down, -across + down, across + down, across - down])
     square: Array = box.centre + corners

@@ -33,7 +33,8 @@ def find() -> Finder:
 
 @pytest.fixture(scope="module")
 def face() -> Image.Image:
-    return Image.open(portrait()).convert("RGB")
+    with Image.open(portrait()) as file:
+        return file.convert("RGB")
 
 
 def test_the_networks_compute_what_litert_does(networks: FaceNetworks, face: Image.Image) -> None:
@@ -89,17 +90,25 @@ def furthest(found: np.ndarray, known: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    ("length", "degrees"), [(40, 0), (60, 45), (110, -45), (320, 30), (500, 0), (700, -20)]
+    ("length", "degrees", "most"),
+    [
+        (40, 0, 0.04),
+        (60, 45, 0.04),
+        (110, -45, 0.02),
+        (320, 30, 0.02),
+        (500, 0, 0.02),
+        (700, -20, 0.02),
+    ],
 )
 def test_a_face_comes_back_small_large_and_turned(
-    find: Finder, face: Image.Image, length: int, degrees: int
+    find: Finder, face: Image.Image, length: int, degrees: int, most: float
 ) -> None:
     """The portrait was aligned as FFHQ is; the square's corners magnify errors of the eyes four times."""
     canvas = Image.new("RGB", (1000, 800), (140, 150, 130))
     known = square(480.3, 410.6, length, degrees)
     put(canvas, face, known)
     (found,) = find(pixels_of(canvas))
-    assert furthest(face_square(found), known) < 0.03
+    assert furthest(face_square(found), known) < most
 
 
 def test_a_face_that_fills_the_photo(find: Finder, face: Image.Image) -> None:
@@ -119,7 +128,7 @@ def test_several_faces_of_a_large_photo_are_cut_and_put_back(
     group.save(photos / "group.png")
     Image.new("RGB", (300, 200), "white").save(photos / "white.png")
     Image.new("RGB", (1, 1)).save(photos / "dot.png")
-    keys = [f"input={photos}", f"output={tmp_path}/out", "size=64"]
+    keys = [f"input={photos}", f"output={tmp_path}/out", "size=256"]
     status, text, error = prepare("align", *keys, "face=all")
     assert status == 3
     assert "3 faces from 1 photo" in text
@@ -130,7 +139,10 @@ def test_several_faces_of_a_large_photo_are_cut_and_put_back(
         assert furthest(np.array(record["square"]), where) < 0.03
     keys = [f"input={tmp_path}/out", f"aligned={tmp_path}/out", f"photos={photos}"]
     assert prepare("paste", *keys, f"output={tmp_path}/pasted")[0] == 0
-    assert Image.open(tmp_path / "pasted/group.png").size == group.size
+    with Image.open(tmp_path / "pasted/group.png") as pasted:
+        away = np.asarray(pasted).astype(int) - np.asarray(group)
+    assert np.abs(away).max() > 0
+    assert np.abs(away).mean() < 1
 
 
 def test_the_astronaut_lies_where_ffhq_s_tool_put_her(find: Finder) -> None:
