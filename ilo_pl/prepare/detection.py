@@ -23,8 +23,8 @@ COARSEST = 128
 # What the detector was trained on; smaller pictures are continued in grey.
 WINDOW = 192
 CELL = 4
-# Logit from which on a cell is taken for a face.
-PROPOSED = 0.0
+# Logit from which on a cell is taken for a face: low, for the mesh turns down what is none.
+PROPOSED = -1.0
 # Boxes that overlap by more are of one face.
 SAME_FACE = 0.3
 

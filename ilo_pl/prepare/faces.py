@@ -91,7 +91,7 @@ def _align_photo(name: str, path: Path, source: Source, keys: AlignKeys, folder:
     if not squares:
         raise InputError(
             f"No face was found in {path}.",
-            hint="Faces seen from the side, lying on their side or smaller than 20 pixels are not found: give "
+            hint="Faces seen from the side, lying on their side or smaller than 25 pixels are not found: give "
             "eyes=[x1,y1,x2,y2] mouth=[x,y], or landmarks=FILE.json.",
         )
     if keys.face == "largest":

@@ -92,8 +92,8 @@ def furthest(found: np.ndarray, known: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("length", "degrees", "most"),
     [
-        (40, 0, 0.04),
-        (60, 45, 0.04),
+        (40, 0, 0.06),
+        (60, 45, 0.06),
         (110, -45, 0.02),
         (320, 30, 0.02),
         (500, 0, 0.02),
@@ -103,7 +103,10 @@ def furthest(found: np.ndarray, known: np.ndarray) -> float:
 def test_a_face_comes_back_small_large_and_turned(
     find: Finder, face: Image.Image, length: int, degrees: int, most: float
 ) -> None:
-    """The portrait was aligned as FFHQ is; the square's corners magnify errors of the eyes four times."""
+    """The portrait was aligned as FFHQ is. Its square's corners are four times as far off as the eyes are:
+
+    of the smallest faces a pixel.
+    """
     canvas = Image.new("RGB", (1000, 800), (140, 150, 130))
     known = square(480.3, 410.6, length, degrees)
     put(canvas, face, known)
