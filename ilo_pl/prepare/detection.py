@@ -57,9 +57,9 @@ def _levels(photo: Tensor) -> Iterator[tuple[Tensor, Array]]:
     """Yield the photo at falling sizes ``(1, 3, h, w)``, with how much wider and higher it is itself."""
     whole = np.array(photo.shape[:0:-1])
     level = min(1.0, SEARCHED / whole.max())
+    small = photo[None]
     while True:
         width, height = (max(1, round(side * level)) for side in whole.tolist())
-        small = photo[None]
         if level < 1:
             small = F.interpolate(small, (height, width), mode="bicubic", antialias=True)
         yield small, whole / (width, height)

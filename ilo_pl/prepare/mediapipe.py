@@ -69,7 +69,7 @@ def mediapipe_finder() -> Callable[[Tensor], list[Face]]:
     networks = load_networks()
 
     def find(photo: Tensor) -> list[Face]:
-        image = photo.float() / GREY_LEVELS - 1
+        image = photo.float().div_(GREY_LEVELS).sub_(1)
         looks: list[Look] = []
         for box in find_boxes(networks.detector, image):
             look = _look(networks.mesh, image, box)
