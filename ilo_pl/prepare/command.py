@@ -42,8 +42,8 @@ def _action(name: str) -> partial[click.Command]:
 def align(keys: typed.AlignKeys) -> None:
     """Cut faces out of photos as FFHQ's are.
 
-    Writes NAME.png, and for "paste" NAME.json. Without points by hand, dlib finds the faces: pip install
-    "ilo_pl[align]".
+    Writes NAME.png, and for "paste" NAME.json. Without points by hand, networks that come with the package
+    find the faces.
     """
     from ilo_pl.prepare.faces import run_align
 

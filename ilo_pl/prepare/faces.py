@@ -71,7 +71,7 @@ def _source(keys: AlignKeys, ids: Sequence[str]) -> Source:
 
         return look_up
     if not given:
-        finder = load_finder()
+        finder = load_finder(keys.detector)
         return lambda name, photo: finder(photo)
     if keys.eyes is None or keys.mouth is None:
         raise ConfigurationError(
@@ -91,7 +91,7 @@ def _align_photo(name: str, path: Path, source: Source, keys: AlignKeys, folder:
     if not squares:
         raise InputError(
             f"No face was found in {path}.",
-            hint="Faces seen from the side or smaller than 40 pixels are not found: give "
+            hint="Faces seen from the side, lying on their side or smaller than 25 pixels are not found: give "
             "eyes=[x1,y1,x2,y2] mouth=[x,y], or landmarks=FILE.json.",
         )
     if keys.face == "largest":

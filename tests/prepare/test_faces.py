@@ -145,8 +145,10 @@ def test_without_dlib_the_error_says_what_to_install(
     prepare: Prepare, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(util, "find_spec", lambda name: None)
-    status, _, error = prepare("align", f"input={photo}", f"output={tmp_path}/out")
+    keys = (f"input={photo}", f"output={tmp_path}/out", "detector=dlib")
+    status, _, error = prepare("align", *keys)
     assert status == 2
+    assert "detector=mediapipe, the default, needs neither" in error
     assert 'pip install "ilo_pl[align]"' in error
     assert not (tmp_path / "out").exists()
 
@@ -161,6 +163,7 @@ def test_without_dlib_the_error_says_what_to_install(
         (["eyes=[150,50,180,50]", "mouth=[165,90]"], "outside the photo"),
         ([EYES, MOUTH, "size=4"], "size = 4"),
         ([EYES, MOUTH, "face=small"], "give largest or all"),
+        (["detector=opencv"], "give mediapipe or dlib"),
         (["landmarks=none.json"], "none.json cannot be read"),
         (["landmarks=faces.json"], "is no face"),
         (["landmarks=other.json"], "no face for 'ann'"),
@@ -231,7 +234,7 @@ def test_dlib_finds_the_known_square(prepare: Prepare, tmp_path: Path) -> None:
     Image.fromarray(astronaut).resize((2560, 2560), Image.Resampling.BICUBIC).save(
         folder / "large.png"
     )
-    keys = (f"input={folder}", f"output={tmp_path}/out", "size=64")
+    keys = (f"input={folder}", f"output={tmp_path}/out", "size=64", "detector=dlib")
     status, _, error = prepare("align", *keys)
     assert "not done: white.png: No face was found" in error
     assert status == 3

@@ -235,6 +235,6 @@ def test_tiny_pictures_hold_up_no_other(
 
 def test_dlib_looks_at_pictures_of_one_pixel() -> None:
     pytest.importorskip("dlib")
-    find = load_finder()
+    find = load_finder("dlib")
     for size in ((1, 1), (1, 40), (40, 1), (2, 2)):
         assert find(torch.zeros(3, *size, dtype=torch.uint8)) == []
