@@ -151,7 +151,8 @@ class ProximalStage(SearchStage):
                 self.deviation.copy_(self._first - self._base)
         # Lightning's precision holds while it asks for the loss, not while it asks for a step.
         self._type = autocast_type(self._base.device)
-        self._share = (1 - spec.proximal.keep) * _support(operator)
+        # Moved to noisy measurements it would be noisier than what the denoiser leaves.
+        self._share = (1 - (spec.proximal.keep if noise == 0 else 0.0)) * _support(operator)
         self._denoise = DENOISERS[spec.proximal.denoiser]()
 
     def objective(self, step: int) -> tuple[Tensor, Tensor]:

@@ -137,8 +137,8 @@ class Proximal(Spec):
         start: s of the first step in 8-bit grey levels; null: by how far the generator is from the measurements.
         end: s of the last step, but never below half of sigma; between them it falls geometrically.
         weight: of x against the measurements.
-        keep: how much of the result is the generator's picture, moved to the measurements, and not the last x. A mean
-            of two is as true as the better one where they err differently, and it keeps the generator's texture.
+        keep: how much of the result is the generator's picture, moved to the measurements, and not the last x: a mean
+            of both is about as true where they err differently, and has texture. With noise nothing is kept.
     """
 
     denoiser: DenoiserName = "learned"
