@@ -57,6 +57,7 @@ class Ledger:
         self._told = told
         self._entries: dict[int, Entry] = {}
         self._locks = Locks(folder.inside("state/locks"))
+        self._begun: set[int] = set()
 
     # ---- what the run is ---------------------------------------------------------------------------
 
@@ -126,8 +127,8 @@ class Ledger:
 
     def pending(
         self, rank: int = 0, world: int = 1, stopped: Callable[[], object] = lambda: False
-    ) -> Iterator[int]:
-        """Yield batches to search, each locked until the next is asked for.
+    ) -> Iterator[int | None]:
+        """Yield batches to search, each locked until it is finished, or ``None``: finish what was begun.
 
         The own share comes first, then what others have not begun. The first process looks first at what
         is done, and goes on until every batch is, also those of a process that was killed; the others end
@@ -137,21 +138,39 @@ class Ledger:
             self._find_damage()
         own = range(rank, len(self._units), world)
         order = [*own, *(u for u in range(len(self._units)) if u not in own)]
-        while order := [u for u in order if not self.is_done(u)]:
-            worked = False
-            for unit in order:
-                if self._locks.take(unit, alone=world == 1):
-                    try:
-                        if not self.is_done(unit):
-                            worked = True
-                            yield unit
-                    finally:
-                        self._locks.release(unit)
-            if not worked:
-                if rank > 0 or stopped():
+        try:
+            while order := [u for u in order if not self.is_done(u)]:
+                worked = False
+                for unit in order:
+                    if self._begin(unit, alone=world == 1):
+                        worked = True
+                        yield unit
+                if worked:
+                    continue
+                if self._begun:
+                    yield None
+                elif rank > 0 or stopped():
                     return
-                self.check_there()
-                time.sleep(POLL_SECONDS)
+                else:
+                    self.check_there()
+                    time.sleep(POLL_SECONDS)
+        finally:
+            for unit in tuple(self._begun):
+                self._leave(unit)
+
+    def _begin(self, unit: int, *, alone: bool) -> bool:
+        """Lock a batch that is neither begun nor done, and return whether that was possible."""
+        if unit in self._begun or self.is_done(unit) or not self._locks.take(unit, alone=alone):
+            return False
+        if self.is_done(unit):
+            self._locks.release(unit)
+            return False
+        self._begun.add(unit)
+        return True
+
+    def _leave(self, unit: int) -> None:
+        self._begun.discard(unit)
+        self._locks.release(unit)
 
     def is_done(self, unit: int) -> bool:
         """Return whether a batch's results are on the disk."""
@@ -191,6 +210,11 @@ class Ledger:
         """How many batches this process knows to be done."""
         return len(self._entries)
 
+    @property
+    def begun(self) -> int:
+        """How many batches this process has begun and not finished."""
+        return len(self._begun)
+
     def finish(self, unit: int, entry: Entry) -> None:
         """Note that a batch's results are on the disk; its checkpoint is needed no more.
 
@@ -200,6 +224,8 @@ class Ledger:
         self.check_there()
         self.folder.write_text(f"state/units/{unit:05d}.json", entry.text())
         self._entries[unit] = entry
+        if unit in self._begun:
+            self._leave(unit)
         _log.info("batch %d is done: %s", unit, ", ".join(entry.ids))
         for file in self.checkpoint(unit).parent.glob(f"{unit:05d}.ckpt*"):
             _remove(file)

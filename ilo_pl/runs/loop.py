@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,10 @@ def _search(one: _UnitSearch, ledger: Ledger, place: Place, stop: StopSignals) -
         if place.others is not None:
             others.start()
         for unit in ledger.pending(place.rank, place.world, lambda: stop.received):
-            one.run(unit)
+            if unit is None:
+                one.wait()
+            else:
+                one.run(unit)
         stop.raise_if_received()
         others.wait(lambda: stop.received)
         stop.raise_if_received()
@@ -108,7 +112,7 @@ def _search(one: _UnitSearch, ledger: Ledger, place: Place, stop: StopSignals) -
         others.wait()
         raise
     finally:
-        one.progress.close()
+        one.close()
 
 
 class _FolderWatch(pl.Callback):
@@ -159,8 +163,11 @@ class _UnitSearch:
         self._module = self._first = self._invert(problem.task)
         self._next = self._invert(problem.follower) if problem.follower else None
         self._watch = Stopwatch()
+        # One thread: what it is told to do last is done last.
+        self._behind = ThreadPoolExecutor(1, "writing")
+        self._finishing: Future[None] | None = None
         self._writer = ResultWriter(
-            ledger.folder, config.generator, problem.origin, config.save_measurements
+            ledger.folder, config.generator, problem.origin, config.save_measurements, self._behind
         )
         events = EventLog(ledger.folder.inside(f"log/events.rank{place.rank}.jsonl"), place.rank)
         self.progress = next(c for c in callbacks if isinstance(c, StageProgress))
@@ -169,7 +176,7 @@ class _UnitSearch:
         self._callbacks = [watch, self._watch, events, self._writer, *callbacks]
 
     def run(self, unit: int) -> None:
-        """Search a batch, from its checkpoint if it has one, and note that it is done."""
+        """Search a batch, from its checkpoint if it has one; it is finished beside the next one's search."""
         self._stop.raise_if_received()
         good_ones, failures = usable(self._task.source, self._units[unit])
         ids = tuple(self._task.source.ids[i] for i in self._units[unit])
@@ -179,11 +186,37 @@ class _UnitSearch:
             self._fit(unit, good_ones)
             faults = self._faults()
         seconds = {i: s for i, s in self._watch.seconds.items() if i in ids}
-        written = stamps(self._ledger.folder, self._writer.written)
         failures |= self._writer.failures
-        errors = dict(self._writer.errors)
-        self._ledger.finish(unit, Entry(ids, seconds, failures, faults, errors, written))
+        entry = Entry(ids, seconds, failures, faults, dict(self._writer.errors))
+        # Of the one before, so that no more than two batches are in memory.
+        self.wait()
+        self._finishing = self._behind.submit(
+            self._finish, unit, entry, tuple(self._writer.written)
+        )
         self._forget()
+        if self._next is not None:  # the next one starts from this one's files
+            self.wait()
+
+    def _finish(self, unit: int, entry: Entry, written: Sequence[Future[list[Path]]]) -> None:
+        """Note that a batch is done, once its files are there."""
+        paths = [path for files in written for path in files.result()]
+        entry.files.update(stamps(self._ledger.folder, paths))
+        self._ledger.finish(unit, entry)
+
+    def wait(self) -> None:
+        """Wait until what was searched is finished.
+
+        Raises:
+            OutputError: results could not be written.
+        """
+        if self._finishing is not None:
+            finishing, self._finishing = self._finishing, None
+            finishing.result()
+
+    def close(self) -> None:
+        """Let what was searched be finished, whatever has happened since, and give the terminal back."""
+        self._behind.shutdown()
+        self.progress.close()
 
     def _forget(self) -> None:
         self._watch.seconds.clear()
@@ -221,7 +254,7 @@ class _UnitSearch:
     ) -> None:
         module = self._begin(unit)
         module.units = (tuple(indices),)
-        self.progress.place(self._ledger.done, len(self._units))
+        self.progress.place(self._ledger.done + self._ledger.begun - 1, len(self._units))
         callbacks = [*self._callbacks, checkpointing]
         trainer = make_trainer(self._config.trainer, callbacks, self._logger, self._local)
         _log.debug("batch %d goes on from %s", unit, path or "the start")

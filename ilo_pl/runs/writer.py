@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Literal
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.inversion.hooks import ResultCallback
@@ -31,8 +34,10 @@ class ResultWriter(ResultCallback):
         save_measurements: whether to write them as numbers, so that the run can be repeated from
             them; ``"auto"``: where they are no picture.
 
+        behind: writes the files beside what comes next; without it they are there when a result is handed out.
+
     Attributes:
-        written: the files of the images so far; who takes them away empties it.
+        written: the files of each image so far, or why they could not be written; who takes them away empties it.
         failures: why images have no result, by id; likewise.
         errors: their measured errors, by id; likewise.
     """
@@ -43,14 +48,16 @@ class ResultWriter(ResultCallback):
         generator: GeneratorConfig,
         origin: Origin | None = None,
         save_measurements: bool | Literal["auto"] = "auto",
+        behind: Executor | None = None,
     ) -> None:
         self.folder = folder
         self.generator = generator
         self.origin = origin
         self.save_measurements = save_measurements
-        self.written: list[Path] = []
+        self.written: list[Future[list[Path]]] = []
         self.failures: dict[str, str] = {}
         self.errors: dict[str, tuple[float, float]] = {}
+        self._behind = behind
 
     def on_result(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: Reconstruction
@@ -72,19 +79,34 @@ class ResultWriter(ResultCallback):
         for record in result.stages:
             name = f"{result.id}.stage{record.stage}-round{record.round}-split{record.split}"
             images[f"stages/{name}"] = record.image[0]
-        self.folder.write_images(images)
         self.errors[result.id] = result.measured_error
-        self.written += [self.folder.path / f"{name}.png" for name in images]
+        numbers = self._numbers(pl_module, result)
+        if self._behind is not None:
+            self.written.append(self._behind.submit(self._write, result, images, numbers))
+            return
+        there: Future[list[Path]] = Future()
+        there.set_result(self._write(result, images, numbers))
+        self.written.append(there)
+
+    def _numbers(self, module: ILOInversion, result: Reconstruction) -> Measurements | None:
+        """Return an image's measurements as numbers, where they are to be written."""
         wanted = self.save_measurements
-        if self.origin is not None and (result.picture is None if wanted == "auto" else wanted):
-            batch = pl_module.walk.batch
-            operator = batch.operator.select([batch.ids.index(result.id)])
-            masks = tuple(m.mask[0].cpu() for m in operator.modules() if isinstance(m, Mask))
-            numbers = Measurements(result.id, self.origin, result.measurements, masks)
-            self.written.append(numbers.save(self.folder))
-        self.written.append(
-            write_latents(self.folder, result.id, result.point, result.space, self.generator)
-        )
+        if self.origin is None or not (result.picture is None if wanted == "auto" else wanted):
+            return None
+        batch = module.walk.batch
+        operator = batch.operator.select([batch.ids.index(result.id)])
+        masks = tuple(m.mask[0].cpu() for m in operator.modules() if isinstance(m, Mask))
+        return Measurements(result.id, self.origin, result.measurements, masks)
+
+    def _write(
+        self, result: Reconstruction, images: Mapping[str, Tensor], numbers: Measurements | None
+    ) -> list[Path]:
+        self.folder.write_images(images)
+        written = [self.folder.path / f"{name}.png" for name in images]
+        if numbers is not None:
+            written.append(numbers.save(self.folder))
+        latents = write_latents(self.folder, result.id, result.point, result.space, self.generator)
+        return [*written, latents]
 
 
 def _never_finite(result: Reconstruction, schedule: Schedule) -> bool:
