@@ -42,7 +42,7 @@ def stage_images(folder: RunFolder, image_id: str) -> dict[str, Path]:
 
 
 def row_of(folder: RunFolder, image_id: str, truth: Path | None) -> dict[str, Path]:
-    """Return the pictures of one image by label: truth, measurements, stages, result."""
+    """Return the pictures of one image by label: truth, measurements, stages, result, and how unsure it is."""
     row: dict[str, Path] = {}
     if truth is not None:
         row["truth"] = truth
@@ -51,6 +51,9 @@ def row_of(folder: RunFolder, image_id: str, truth: Path | None) -> dict[str, Pa
         row["measurements"] = measured
     row |= stage_images(folder, image_id)
     row["result"] = folder.path / "reconstructions" / f"{image_id}.png"
+    unsure = folder.path / "posterior" / f"{image_id}.std.png"
+    if unsure.exists():
+        row["standard deviation"] = unsure
     return row
 
 

@@ -17,10 +17,11 @@ from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.measurements import Measurements, Origin
 from ilo_pl.operators import Mask
 from ilo_pl.runs.latents import write_latents
+from ilo_pl.runs.posterior import write_posterior
 
 
 class ResultWriter(ResultCallback):
-    """Write the image, its measurements, every stage's image and the latents.
+    """Write the image, its measurements, every stage's image, the latents, and samples where there are any.
 
     An image whose loss was never finite has no result: it is noted, and nothing of it is written.
 
@@ -75,6 +76,8 @@ class ResultWriter(ResultCallback):
         self.folder.write_images(images)
         self.errors[result.id] = result.measured_error
         self.written += [self.folder.path / f"{name}.png" for name in images]
+        if result.posterior is not None:
+            self.written += write_posterior(self.folder, result.id, result.posterior)
         wanted = self.save_measurements
         if self.origin is not None and (result.picture is None if wanted == "auto" else wanted):
             batch = pl_module.walk.batch
