@@ -21,8 +21,9 @@ def split_r_hat(draws: Tensor) -> Tensor:
     Returns:
         ``(K,)`` in float64; NaN for fewer than 4 draws and for quantities that never change.
     """
-    halves = _halves(draws)
-    within, total = _variances(halves)
+    if draws.shape[1] < LEAST_DRAWS:
+        return _nothing(draws)
+    within, total = _variances(_halves(draws))
     return (total / within).sqrt()
 
 
@@ -38,6 +39,8 @@ def effective_size(draws: Tensor) -> Tensor:
     Returns:
         ``(K,)`` in float64; NaN as for :func:`split_r_hat`.
     """
+    if draws.shape[1] < LEAST_DRAWS:
+        return _nothing(draws)
     halves = _halves(draws)
     count, length = halves.shape[:2]
     within, total = _variances(halves)
@@ -51,6 +54,10 @@ def effective_size(draws: Tensor) -> Tensor:
     return torch.where(total.isnan(), torch.nan, count * length / times)
 
 
+def _nothing(draws: Tensor) -> Tensor:
+    return draws.new_full(draws.shape[2:], torch.nan, dtype=torch.float64)
+
+
 def _halves(draws: Tensor) -> Tensor:
     """Return the halves of chains as chains, ``(2 C, T // 2, K)``."""
     half = draws.shape[1] // 2
@@ -60,9 +67,6 @@ def _halves(draws: Tensor) -> Tensor:
 def _variances(chains: Tensor) -> tuple[Tensor, Tensor]:
     """Return the variance within chains, and the estimate of that of the target, each ``(K,)``."""
     length = chains.shape[1]
-    if 2 * length < LEAST_DRAWS:
-        nothing = chains.new_full(chains.shape[2:], torch.nan)
-        return nothing, nothing
     within = chains.var(1).mean(0)
     within = torch.where(within > 0, within, torch.nan)
     return within, (length - 1) / length * within + chains.mean(1).var(0)

@@ -71,15 +71,26 @@ class LinearGenerator(SplitGenerator):
 
 
 def sampled(
-    measured: Tensor, split: int = 0, chains: int = 64, thin: int = 6, **sampling: Any
+    measured: Tensor,
+    split: int = 0,
+    chains: int = 64,
+    each: int = 40,
+    thin: int = 6,
+    burn_in: int = 300,
+    **sampling: Any,
 ) -> SamplingStage:
     """Sample x with y = x + noise for the linear generator, with no Trainer."""
     generator = LinearGenerator()
     generator.freeze()
-    keys = {"samples": 40 * chains, "chains": chains, "burn_in": 300, "thin": thin, **sampling}
-    spec = Stage(
-        split=split, steps=300 + 40 * thin, solver="sampling", sampling=keys, radii={"hidden": 0.5}
-    )
+    keys = {
+        "samples": each * chains,
+        "chains": chains,
+        "burn_in": burn_in,
+        "thin": thin,
+        **sampling,
+    }
+    steps = burn_in + each * thin
+    spec = Stage(split=split, steps=steps, solver="sampling", sampling=keys, radii={"hidden": 0.5})
     ids = tuple(f"image{i}" for i in range(len(measured)))
     operator = FunctionOperator(lambda x: x, (3, 1, 1))
     front = Point(0, {}, torch.zeros(len(ids), 1, 2), {})
@@ -156,6 +167,32 @@ def test_deviations_have_the_posterior_that_weighted_draws_of_the_model_have(
     check(flat(posterior), mean, cov, min(posterior.mixing.effective, 5000), bias)
 
 
+@unmixed
+def test_ranks_of_truths_are_uniform_and_intervals_hold_them() -> None:
+    """Simulation-based calibration (Talts et al. 2018); scripts/calibrate_posterior.py is the same on a network."""
+    count, chains = 100, 19
+    rng = np.random.default_rng(1)
+    g = LinearGenerator()
+    first, second = g.first.detach().numpy(), g.second.detach().numpy()
+    truth = np.concatenate(
+        [rng.normal(size=(count, 3)), rng.laplace(scale=0.5, size=(count, 2))], 1
+    )
+    h = truth[:, :2] @ first.T + truth[:, 3:]
+    h[:, 0] += truth[:, 2]
+    measured = h @ second.T + SIGMA * rng.normal(size=(count, 3))
+    stage = sampled(
+        torch.tensor(measured, dtype=torch.float32)[:, :, None, None],
+        split=1, chains=chains, each=1, thin=1, burn_in=150,
+    )  # fmt: skip
+    drawn = np.stack([flat(stage.posterior(i)).numpy() for i in range(count)])
+    ranks = (drawn < truth[:, None]).sum(1)
+    for place in range(truth.shape[1]):
+        counts = np.bincount(ranks[:, place] // 2, minlength=10)
+        assert stats.chisquare(counts).pvalue > 0.01
+    # The range of 19 samples holds 90 %; the numbers of one image depend on each other.
+    assert 0.86 < ((ranks > 0) & (ranks < chains)).mean() < 0.94
+
+
 def walk(name: str, energy: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tensor:
     """Run a sampler alone: chains ``(C, steps, D)`` behind a burn-in of 300."""
     at = nn.Parameter(start.clone())
@@ -229,6 +266,7 @@ def test_effective_size_and_r_hat_of_processes_that_are_known() -> None:
     between = 8 / 7  # of 0, 0, 0, 0, 2, 2, 2, 2
     assert split_r_hat(shifted).item() == pytest.approx(math.sqrt(1 + between), rel=0.01)
     assert split_r_hat(shifted[:, :3]).isnan().all()
+    assert effective_size(shifted[:, :1]).isnan().all()
     assert effective_size(torch.ones(2, 50, 1)).isnan().all()
 
 
