@@ -55,10 +55,8 @@ def draw(generator: TinyGenerator, count: int, seed: int) -> tuple[dict[str, Ten
     return drawn, image
 
 
-def invert(
-    images: Tensor, generator: TinyGenerator, options: argparse.Namespace
-) -> dict[str, dict[str, Tensor]]:
-    """Measure images and sample them; return samples by image and name, ``(S, ...)``."""
+def problem(images: Tensor, generator: TinyGenerator, options: argparse.Namespace) -> InverseTask:
+    """Measure images."""
     ids = [f"draw{i}" for i in range(len(images))]
     mask = Mask.random((3, 32, 32), OBSERVED, seed=options.seed, image_ids=ids)
     random = torch.Generator().manual_seed(options.seed + 1)
@@ -78,7 +76,7 @@ def invert(
         radii={"hidden": RADIUS},
         posterior=posterior,
     )
-    task = InverseTask(
+    return InverseTask(
         generator,
         mask,
         measured,
@@ -88,6 +86,10 @@ def invert(
         batch_size=len(ids),
         seed=options.seed,
     )
+
+
+def invert(task: InverseTask) -> dict[str, dict[str, Tensor]]:
+    """Return the samples of measurements by image and name, ``(S, ...)``."""
     inversion = ILOInversion(task)
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -97,7 +99,7 @@ def invert(
         logger=False,
     )
     trainer.fit(inversion)
-    found = {i: p for i in ids if (p := inversion.results[i].posterior)}
+    found = {i: result.posterior for i, result in inversion.results.items() if result.posterior}
     mixing = [drawn.mixing for drawn in found.values()]
     print(
         f"split R-hat {max(m.r_hat for m in mixing):.3f} at most, effective samples "
@@ -134,7 +136,7 @@ def main() -> None:
     started = time.monotonic()
     generator = TinyGenerator()
     truths, images = draw(generator, options.draws, options.seed)
-    found = invert(images, generator, options)
+    found = invert(problem(images, generator, options))
     truths["pixels"] = to_bytes(images)
     random = torch.Generator().manual_seed(0)
     right = True

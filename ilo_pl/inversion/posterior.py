@@ -24,7 +24,7 @@ class Mixing:
         r_hat: the largest split R-hat of what was followed; NaN where draws are too few.
         effective: the smallest effective sample size, of all steps behind the burn-in.
         acceptance: share of proposals that were accepted.
-        step_size: h.
+        step_size: t.
         sigma: standard deviation of the measurements that was assumed, in 8-bit grey levels.
         chains: how many there were.
         burn_in: steps of each before the first sample.

@@ -144,9 +144,9 @@ def laplace_of_normal(normal: Tensor) -> Tensor:
 
 def normal_of_laplace(laplace: Tensor) -> Tensor:
     """Undo :func:`laplace_of_normal`, up to quantiles of 10^-20."""
-    tail = (-laplace.double().abs().clamp(max=FURTHEST)).exp() / 2
+    tail = (-laplace.cpu().double().abs().clamp(max=FURTHEST)).exp() / 2
     quantile: Tensor = torch.special.ndtri(tail)
-    return quantile.copysign(laplace).to(laplace)
+    return quantile.to(laplace).copysign(laplace)
 
 
 def normal_energy(values: Sequence[Tensor]) -> Tensor:

@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from ilo_pl.spec import Spec, Whole
 
-Positive = Annotated[float, Field(gt=0, le=1e6)]
-
 
 class Sampling(Spec):
     """Draws from p(variables | measurements), by chains that start from the search's answer (docs/posterior.md).
@@ -21,7 +19,7 @@ class Sampling(Spec):
         thin: steps from one sample of a chain to its next.
         sampler: ``mala``: Metropolis-adjusted, exact; ``langevin``: preconditioned and unadjusted (pSGLD);
             ``proximal``: the same, proximal in the Laplace prior (MYULA).
-        step: the step size h; null adapts it.
+        step: the step size t, up to 1; null adapts it.
         acceptance: share of proposals to be accepted, which the step adapts to; null: 0.574 for mala; 0.95 for the
             others, which accept all, so that it bounds their bias.
         prior: of the deviation at a split behind 0, whose mean size is the stage's radius: ``laplace``, or ``ball``,
@@ -35,7 +33,7 @@ class Sampling(Spec):
     burn_in: Annotated[Whole, Field(ge=0, le=10**8)] = 500
     thin: Annotated[Whole, Field(ge=1, le=10**6)] = 50
     sampler: Literal["mala", "langevin", "proximal"] = "mala"
-    step: Positive | None = None
+    step: Annotated[float, Field(gt=0, le=1)] | None = None
     acceptance: Annotated[float, Field(gt=0, lt=1)] | None = None
     prior: Literal["laplace", "ball"] = "laplace"
     floor: Annotated[float, Field(gt=0, le=255)] = 4.0

@@ -92,11 +92,15 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
     start = Predecessors(folder, source.ids)
     follower = _task(config, generator, source, later, start) if later else None
     if begins:
-        pixels = math.prod(generator.image_shape[1:])
-        each = BYTES_PER_PIXEL + (BYTES_PER_SAMPLE * task.schedule.samples if task else 0)
-        folder.check(bytes_needed=len(source.ids) * pixels * each)
+        folder.check(bytes_needed=len(source.ids) * _bytes_of_an_image(generator, task))
     needed = belongings(config, files)
     return Assembly(config, place, folder, needed, references, source, origin, bad, task, follower)
+
+
+def _bytes_of_an_image(generator: SplitGenerator, task: InverseTask | None) -> int:
+    """Return about how much is written for one image."""
+    samples = task.schedule.samples if task else 0
+    return math.prod(generator.image_shape[1:]) * (BYTES_PER_PIXEL + BYTES_PER_SAMPLE * samples)
 
 
 def _first(source: MeasurementSource, bad: Mapping[str, str]) -> Batch:
