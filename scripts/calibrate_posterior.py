@@ -4,7 +4,7 @@ Truths are drawn from the model, measured with noise and sampled from their meas
 value among its samples is uniform, and a credible interval of 90 % holds it in 90 % of all cases. Prints both for latents,
 deviations and pixels, and exits with 1 where they are not so. Everything goes the way of users: a task, a Trainer.
 
-    python scripts/calibrate_posterior.py                 # about 20 minutes on two cores
+    python scripts/calibrate_posterior.py                 # more than 15 minutes of one core
     python scripts/calibrate_posterior.py --draws 20 --burn-in 200 --thin 20
 """
 
