@@ -157,9 +157,12 @@ def test_every_method_fits_the_default_generator_and_takes_its_steps(
     name: str, real: TinyGenerator
 ) -> None:
     schedule = load_method(name).resolve(real)
-    assert schedule.gradient_steps == {"pulse": 100, "ilo_official": 150, "ilo_tuned": 250}.get(
-        name, 200
-    )
+    assert schedule.gradient_steps == {
+        "pulse": 100,
+        "ilo_official": 150,
+        "ilo_tuned": 250,
+        "ilo_posterior": 200 + 700,
+    }.get(name, 200)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,10 @@ class SearchAnimation(ResultCallback):
         """Look when it is time to."""
         assert isinstance(pl_module, ILOInversion)
         stride = math.ceil(pl_module.task.schedule.total_steps / FRAMES)
-        if (batch_idx + 1) % stride == 0 and pl_module.walk.now.kind == "solve":
+        walk = pl_module.walk
+        # Chains, of which an image has several, are no search.
+        searches = walk.now.kind == "solve" and walk.spec.solver != "sampling"
+        if (batch_idx + 1) % stride == 0 and searches:
             self._look(pl_module)
 
     @torch.no_grad()

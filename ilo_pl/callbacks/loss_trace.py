@@ -63,7 +63,8 @@ class LossTrace(ResultCallback):
         stride = math.ceil(pl_module.task.schedule.total_steps / MOST_ROWS)
         first = not self._seen or self._seen[-1][1] != walk.phase
         due = first or step % stride == 0 or pl_module.switch_is_due
-        if due and walk.now.kind == "solve":
+        # The energy of chains is no loss of an image.
+        if due and walk.now.kind == "solve" and walk.spec.solver != "sampling":
             self._seen.append((step, walk.phase, walk.stage.seen))
 
     def on_result(

@@ -12,12 +12,14 @@ from pydantic import Discriminator, Field, Tag
 
 from ilo_pl.config.outside import OutsideConfig, OutsideMethod
 from ilo_pl.errors import ConfigurationError
+from ilo_pl.inversion.sampling_spec import Sampling
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.inversion.stage_spec import (
     Count,
     NonNegative,
     Proximal,
     Rate,
+    Reencode,
     SplitNumber,
     Stage,
     VariableKind,
@@ -103,6 +105,16 @@ class DeviationKeys(Proximal):
     rounds: Annotated[Whole, Field(ge=1, le=1000)] = 1
 
 
+class PosteriorKeys(Sampling):
+    """A stage behind the others that samples, at the last split; see :class:`~ilo_pl.inversion.sampling_spec.Sampling`.
+
+    Args:
+        samples: how many are kept of each image; 0: none are drawn.
+    """
+
+    samples: Annotated[Whole, Field(ge=0, le=10**4)] = 0
+
+
 class SearchMethod(Spec):
     """A method file of the engine; :class:`Stage` and :class:`Schedule` explain the keys and bound them.
 
@@ -132,6 +144,7 @@ class SearchMethod(Spec):
     losses: Mapping[str, Any] = Field(default_factory=lambda: {"mse": 1.0})
     sna: Column[NonNegative | Literal["measured"]] = 0.0
     deviation: DeviationKeys = DeviationKeys()
+    posterior: PosteriorKeys = PosteriorKeys()
     latent_space: str = "v"
     latent_layout: Literal["shared", "per_slot"] = "per_slot"
     init: Literal["random", "mean"] = "random"
@@ -211,7 +224,7 @@ def last_value(column: Any) -> Any:
 
 def _unroll(columns: Mapping[str, Any], group: str) -> Schedule:
     """Return the schedule of columns, which are keys of a config group."""
-    own = ("name", "splits", "deviation")
+    own = ("name", "splits", "deviation", "posterior")
     rows = {key: value for key, value in columns.items() if key not in own}
     common = {key: rows.pop(key) for key in Schedule.model_fields if key in rows}
     splits = columns["splits"]
@@ -220,7 +233,8 @@ def _unroll(columns: Mapping[str, Any], group: str) -> Schedule:
             Stage(split=split, **_stage(rows, i, len(splits), group))
             for i, split in enumerate(splits)
         )
-        return Schedule(stages=_with_deviation(stages, columns["deviation"]), **common)
+        stages = _with_deviation(stages, columns["deviation"])
+        return Schedule(stages=_with_posterior(stages, columns["posterior"]), **common)
     except ConfigurationError as error:
         raise ConfigurationError(
             f"The method cannot be used. {error.what}", choices=error.choices, hint=error.hint
@@ -237,6 +251,21 @@ def _with_deviation(stages: tuple[Stage, ...], keys: Mapping[str, Any]) -> tuple
     last = stages[-1]
     deviation = last.model_copy(update=change)
     return (*stages, deviation, *((last, deviation) * (rounds - 1)))
+
+
+def _with_posterior(stages: tuple[Stage, ...], keys: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """Return the stages with the one that samples behind them."""
+    if not keys["samples"]:
+        return stages
+    sampling = Sampling(**keys)
+    change = {
+        "solver": "sampling",
+        "steps": sampling.steps,
+        "rounds": 1,
+        "sampling": sampling,
+        "reencode": Reencode(),
+    }
+    return (*stages, stages[-1].model_copy(update=change))
 
 
 def _stage(columns: Mapping[str, Any], i: int, count: int, group: str) -> dict[str, Any]:

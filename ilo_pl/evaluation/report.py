@@ -52,7 +52,7 @@ def _labelled(solves: Iterable[tuple[int, int, int, Path]]) -> dict[str, Path]:
 
 
 def row_of(folder: RunFolder, image_id: str, truth: Path | None) -> dict[str, Path]:
-    """Return the pictures of one image by label: truth, measurements, stages, result."""
+    """Return the pictures of one image by label: truth, measurements, stages, result, and how unsure it is."""
     row: dict[str, Path] = {}
     if truth is not None:
         row["truth"] = truth
@@ -61,6 +61,9 @@ def row_of(folder: RunFolder, image_id: str, truth: Path | None) -> dict[str, Pa
         row["measurements"] = measured
     row |= stage_images(folder, image_id)
     row["result"] = folder.path / "reconstructions" / f"{image_id}.png"
+    unsure = folder.path / "posterior" / f"{image_id}.std.png"
+    if unsure.exists():
+        row["standard deviation"] = unsure
     return row
 
 

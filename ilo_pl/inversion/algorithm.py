@@ -84,6 +84,7 @@ class Search:
         centre: centre of the l1 balls.
         target: the point whose split state is to be met; ``None``: the measurements are to be explained.
         cost: RMS distance per scalar that the re-encoding just before cost each image, ``(B,)``.
+        front: the solution at the split before, which is what lies in front of this one.
     """
 
     entry: Entry
@@ -92,6 +93,7 @@ class Search:
     centre: Point
     target: Point | None = None
     cost: Tensor | None = None
+    front: Point | None = None
 
 
 Algorithm = Generator[Search, Point, Point]
@@ -123,7 +125,8 @@ def intermediate_layer_optimization(
         point = centre = free_noises(generator, point, stage.free_noises)
         for turn in range(stage.rounds):  # t = 1, ..., T
             # line 4: the argmin of ||A G2(z^p) - y|| in the l1 balls around z^p
-            point = yield Search(entry, stage, point, centre, cost=cost)
+            front = known.point if known is not None else None
+            point = yield Search(entry, stage, point, centre, cost=cost, front=front)
             cost = None
             if not schedule.reencodes(number, turn):
                 continue

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ilo_pl.inversion.packing import asking_is_free, pack, spread, unpacked
+from ilo_pl.inversion.packing import asking_is_free, pack, row_sums, spread, unpacked, wide
 
 MAX_PASSES = 100
-# Entries that are added up in their own precision before double precision takes over.
-BLOCK = 1024
 # One entry in so many is enough for a first guess; a prime, for the entries are maps with even sides.
 STRIDE = 61
 WORTH_A_GUESS = 2**14
@@ -119,17 +117,6 @@ def _climb(magnitudes: Tensor, radius: Tensor, t: Tensor) -> Tensor:
     return t
 
 
-def row_sums(values: Tensor) -> Tensor:
-    """Return the sums of the rows of ``(B, N)``, ``(B,)`` in float64.
-
-    Short blocks are added in the values' own precision, several times faster than all in double;
-    their sums, in double, depend neither on the other rows nor on the number of threads.
-    """
-    whole = values.shape[1] // BLOCK * BLOCK
-    blocks = values[:, :whole].view(len(values), -1, BLOCK).sum(2)
-    return torch.cat([blocks, values[:, whole:]], 1).sum(1, dtype=torch.float64)
-
-
 # ---- where asking is not free --------------------------------------------------------------------
 
 
@@ -149,7 +136,7 @@ def _project_unasked(points: Tensor, centres: Tensor, radius: float) -> Tensor:
     shrunk = magnitudes.sub_(t).clamp_(min=0)
     if stride > 1:
         # Newton's iterates stay below the solution, so that what is left of the norm is too much, if anything.
-        left = shrunk.sum(1, keepdim=True, dtype=_wide(shrunk))
+        left = shrunk.sum(1, keepdim=True, dtype=wide(shrunk))
         shrunk.mul_((radius / left).clamp_(max=1))
     return torch.where(t > 0, shrunk.copysign_(deviations).add_(centres), points)
 
@@ -161,7 +148,7 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 
 def _sorted_threshold(magnitudes: Tensor, radius: float) -> Tensor:
     """Return max over j of (u_1 + ... + u_j - radius) / j, u sorted: Duchi et al.'s t, or below 0 inside; ``(B, 1)``."""
-    ordered = magnitudes.sort(1, descending=True).values.to(_wide(magnitudes))
+    ordered = magnitudes.sort(1, descending=True).values.to(wide(magnitudes))
     size = ordered.shape[1]
     if size % TILE:
         ordered = F.pad(ordered, (0, -size % TILE))
@@ -184,8 +171,3 @@ def _upper(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 @lru_cache(maxsize=16)
 def _counts(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.arange(1, size + 1, dtype=dtype, device=device)
-
-
-def _wide(values: Tensor) -> torch.dtype:
-    """Return double precision, or single on Apple's GPUs, which have no other."""
-    return torch.float32 if values.device.type == "mps" else torch.float64

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+# Entries that are added up in their own precision before double precision takes over.
+BLOCK = 1024
+
 
 def asking_is_free(tensor: Tensor) -> bool:
     """Return whether a value can be looked at without waiting for a device: on a CPU."""
@@ -33,3 +36,19 @@ def unpacked(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 def unpack(rows: Tensor, into: Sequence[Tensor]) -> None:
     """Write ``(B, N)`` back into the tensors that it was packed from."""
     torch._foreach_copy_(list(into), unpacked(rows, into))
+
+
+def row_sums(values: Tensor) -> Tensor:
+    """Return the sums of the rows of ``(B, N)``, ``(B,)`` in the precision of :func:`wide`.
+
+    Short blocks are added in the values' own precision, several times faster than all in double;
+    their sums, in double, depend neither on the other rows nor on the number of threads.
+    """
+    whole = values.shape[1] // BLOCK * BLOCK
+    blocks = values[:, :whole].view(len(values), -1, BLOCK).sum(2)
+    return torch.cat([blocks, values[:, whole:]], 1).sum(1, dtype=wide(values))
+
+
+def wide(values: Tensor) -> torch.dtype:
+    """Return double precision, or single on Apple's GPUs, which have no other."""
+    return torch.float32 if values.device.type == "mps" else torch.float64

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ilo_pl.generators.point import Point
+from ilo_pl.inversion.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Reconstruction:
         stages: how each solve ended, with this image alone.
         measured_error: RMS of A x - y in 8-bit grey levels, of the generator's picture, and of the image that is
             returned.
+        posterior: what a stage that samples found; the image is then its mean.
     """
 
     id: str
@@ -97,15 +99,20 @@ class Reconstruction:
     loss: float
     stages: tuple[StageRecord, ...]
     measured_error: tuple[float, float] = (math.nan, math.nan)
+    posterior: Posterior | None = None
 
     def pack(self) -> dict[str, Any]:
         """Return the reconstruction as tensors and primitives, for a checkpoint."""
         point = (self.point.split, dict(self.point.named()))
-        return {**vars(self), "point": point, "stages": [vars(stage) for stage in self.stages]}
+        stages = [vars(stage) for stage in self.stages]
+        posterior = self.posterior and self.posterior.pack()
+        return {**vars(self), "point": point, "stages": stages, "posterior": posterior}
 
     @classmethod
     def unpack(cls, packed: dict[str, Any]) -> Reconstruction:
         """Undo :meth:`pack`."""
         point = Point.from_named(*packed["point"])
         stages = tuple(StageRecord(**stage) for stage in packed["stages"])
-        return cls(**{**packed, "point": point, "stages": stages})
+        kept = packed.get("posterior")
+        posterior = kept and Posterior.unpack(kept)
+        return cls(**{**packed, "point": point, "stages": stages, "posterior": posterior})

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from ilo_pl.errors import InputError
+from ilo_pl.inversion.langevin import Langevin
 from ilo_pl.inversion.proximal import ProximalOptimizer
 from ilo_pl.inversion.schedule import Schedule
 
@@ -39,7 +40,7 @@ def check_restored(trainer: pl.Trainer, schedule: Schedule, step: int) -> None:
     taken = steps_in_phase(schedule, step)
     problems = []
     for optimizer in trainer.optimizers:
-        if isinstance(optimizer, ProximalOptimizer):
+        if isinstance(optimizer, (ProximalOptimizer, Langevin)):
             problems += optimizer.problems(taken)
             continue
         parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -75,8 +75,45 @@ class Schedule(Spec):
                 hint="Set reencode.steps=0, as in the published code, or carry_skip=true.",
             )
         check_tuning(self.stages, [self.reencodes(i, 0) for i in range(len(self.stages))])
+        self._check_sampling()
         if self.total_steps == 0:
             raise ConfigurationError("The schedule has no steps at all.")
+
+    def _check_sampling(self) -> None:
+        """Refuse stages that sample where the model of docs/posterior.md does not hold."""
+        if all(stage.solver != "sampling" for stage in self.stages):
+            return
+        *before, stage = self.stages
+        problem = ""
+        if any(s.solver == "sampling" for s in before) or stage.solver != "sampling":
+            problem = "one stage samples, the last"
+        elif stage.steps != stage.sampling.steps or stage.rounds > 1:
+            problem = f"it has {stage.sampling.steps} steps by its keys, in one round, and is given {stage.steps}"
+        elif self.result != "last":
+            problem = "its mean is the result: set result=last"
+        elif any(s.solver == "proximal" or s.tunes for s in self.stages):
+            problem = "it knows nothing of proximal stages and tuned weights: set deviation.steps=0, tune.weights=none"
+        elif {s.split for s in before} - {0, stage.split}:
+            problem = f"splits are to be 0 and the one that is sampled, and are {[s.split for s in self.stages]}"
+        elif stage.split and not (before and before[0].split == 0 and stage.radii.hidden):
+            problem = "behind split 0 it needs a search at split 0 and radii.hidden above 0, the mean deviation"
+        elif self.latent_space == "w" or not self.carry_skip:
+            problem = "latents are to be normal, in v or z, and carry_skip=true"
+        if problem:
+            raise ConfigurationError(
+                f"A stage that samples cannot be used so: {problem}.",
+                hint="docs/posterior.md says what is sampled.",
+            )
+
+    @property
+    def chains(self) -> int:
+        """How many entries of a batch an image becomes at most."""
+        return self.stages[-1].sampling.chains if self.stages[-1].solver == "sampling" else 1
+
+    @property
+    def samples(self) -> int:
+        """How many samples are kept of an image."""
+        return self.stages[-1].sampling.samples if self.stages[-1].solver == "sampling" else 0
 
     @property
     def phases(self) -> tuple[Phase, ...]:

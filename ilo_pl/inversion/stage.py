@@ -131,6 +131,11 @@ class SearchStage(pl.LightningModule, abc.ABC):
         hidden = dict(self.hidden.items())
         return Point(self.split, hidden, self.latents, noises, self.deviation, weights)
 
+    @property
+    def faults(self) -> Tensor:
+        """How often the loss of each image was not finite, ``(B,)``."""
+        return self.guard.faults
+
     def best_point(self) -> Point:
         """Return a copy of the point of lowest objective of each image, the start if none was seen."""
         return self.best.point().detach()

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from ilo_pl.denoisers import DenoiserName
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.generators.base import Split
+from ilo_pl.inversion.sampling_spec import Sampling
 from ilo_pl.spec import Spec
 
 # The split that stands for the image itself, whatever the generator.
@@ -173,8 +174,10 @@ class Stage(Spec):
             Gaussian noise on the predicted measurements in every step, or ``measured``, that of the
             measurements' own noise.
         solver: ``adam`` descends the losses over the variables; ``proximal`` moves the deviation of the image
-            from the generator's picture alone, in proximal steps, for linear operators.
+            from the generator's picture alone, in proximal steps, for linear operators; ``sampling`` draws from all
+            that the measurements leave possible, as the last stage.
         proximal: how those are taken.
+        sampling: how is drawn; ``steps`` are as many as that needs.
     """
 
     split: SplitNumber
@@ -192,8 +195,9 @@ class Stage(Spec):
     reencode: Reencode = Reencode()
     losses: Mapping[str, Loss] = Field(default_factory=lambda: {"mse": 1.0}, min_length=1)
     sna: Annotated[Any, AfterValidator(_noise)] = 0.0
-    solver: Literal["adam", "proximal"] = "adam"
+    solver: Literal["adam", "proximal", "sampling"] = "adam"
     proximal: Proximal = Proximal()
+    sampling: Sampling = Sampling()
 
     @property
     def tunes(self) -> bool:
@@ -204,7 +208,7 @@ class Stage(Spec):
         """Return whether the stage has a variable between two splits, its own and a later one."""
         scale = self.lr_scale
         return (
-            self.solver == "proximal"
+            self.solver != "adam"
             or (self.split > 0 and scale.hidden > 0)
             or (here.first_slot < there.first_slot and scale.latents > 0)
             or (here.first_noise < min(self.free_noises, there.first_noise) and scale.noises > 0)

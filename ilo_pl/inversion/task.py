@@ -114,6 +114,8 @@ class InverseTask:
         for index, stage in enumerate(self.schedule.stages):
             if stage.solver == "proximal":
                 DENOISERS[stage.proximal.denoiser]()  # a package may be missing
+            if stage.solver == "sampling":
+                self._check_likelihood(operator)
             WeightedLoss(stage.losses, LOSSES).check(operator)
             if stage.sna == "measured" and not self.noise_sigma:
                 raise ConfigurationError(
@@ -121,6 +123,15 @@ class InverseTask:
                     "and their noise is not known.",
                     hint="Name it (the noise of the task), give sna a number, or set sna=0.",
                 )
+
+    def _check_likelihood(self, operator: ForwardOperator) -> None:
+        """Refuse to sample where measurements are not A x plus Gaussian noise of known strength."""
+        if self.noise_sigma is None:
+            raise ConfigurationError(
+                "Samples need measurements whose noise is Gaussian and of known strength, and this is not.",
+                hint="Search one answer instead, with method=ilo.",
+            )
+        WeightedLoss({"mse": 1.0}, LOSSES).check(operator)
 
     def _first_operator(self) -> ForwardOperator:
         """Return the operator of the first image that can be used; others are reported when they are due."""

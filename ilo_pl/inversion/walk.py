@@ -20,16 +20,18 @@ from ilo_pl.inversion.algorithm import Entry, ExtendedRange, Search, intermediat
 from ilo_pl.inversion.consistency import consistent, measured_error
 from ilo_pl.inversion.identity import fingerprint
 from ilo_pl.inversion.objective import Objective
+from ilo_pl.inversion.posterior import Posterior
 from ilo_pl.inversion.proximal import ProximalStage
 from ilo_pl.inversion.reconstruction import Reconstruction, Solution, StageRecord, better
 from ilo_pl.inversion.resume import FORMAT
+from ilo_pl.inversion.sampling import SamplingStage
 from ilo_pl.inversion.schedule import Phase
 from ilo_pl.inversion.source import Batch
 from ilo_pl.inversion.stage import Engine, ILOStage, ReencodeStage, SearchStage
 from ilo_pl.inversion.stage_spec import Stage
 from ilo_pl.inversion.start import first_point
 from ilo_pl.inversion.task import InverseTask
-from ilo_pl.io.images import to_bytes
+from ilo_pl.io.images import GREY_LEVELS, to_bytes
 from ilo_pl.operators.base import LinearOperator
 
 
@@ -135,7 +137,7 @@ class Walk:
         )
         with torch.no_grad():
             loss = self._judge(images, point.latents)[0].cpu()
-        faults = self.stage.guard.faults.cpu().clone()
+        faults = self.stage.faults.cpu().clone()
         self.records.append(
             StageRecord(
                 now.stage, now.round, point.split, to_bytes(images).cpu(), loss, faults=faults
@@ -157,6 +159,7 @@ class Walk:
         pictures = batch.operator.picture(batch.measurements)
         for i, (image_id, kept) in enumerate(zip(batch.ids, self.kept, strict=True)):
             point, image, errors = self._final(i, kept)
+            drawn = self.stage.posterior(i) if isinstance(self.stage, SamplingStage) else None
             yield Reconstruction(
                 id=image_id,
                 image=image.cpu(),
@@ -167,6 +170,7 @@ class Walk:
                 loss=kept.loss,
                 stages=tuple(record.select(i) for record in self.records),
                 measured_error=errors,
+                posterior=drawn and self._measured(i, drawn),
             )
 
     def _final(self, i: int, kept: Solution) -> tuple[Point, Tensor, tuple[float, float]]:
@@ -190,7 +194,23 @@ class Walk:
         errors = (float(measured_error(operator, given, shown)) for shown in (before, image))
         return point, image[0], (next(errors), next(errors))
 
+    def _measured(self, i: int, drawn: Posterior) -> Posterior:
+        """Return samples moved to measurements without noise, as results are; with noise the model allows for it."""
+        if not self.task.consistent or self.task.noise_sigma:
+            return drawn
+        operator, given = self.batch.operator.select([i]), self.batch.measurements[i : i + 1]
+        assert isinstance(operator, LinearOperator)
+        moved = [
+            to_bytes(consistent(operator, given, picture[None].to(given) / GREY_LEVELS - 1))
+            for picture in drawn.samples
+        ]
+        return replace(drawn, samples=torch.cat(moved).cpu())
+
     def _stage_of(self, search: Search) -> SearchStage:
+        if search.target is None and search.spec.solver == "sampling":
+            noise = self.task.noise_sigma or 0.0
+            inputs = search.start, search.front, self.batch, noise, self.task.seed
+            return SamplingStage(self.engine, search.spec, *inputs)
         if search.target is None and search.spec.solver == "proximal":
             objective = self._objective(search.spec)
             noise = self.task.noise_sigma or 0.0

@@ -48,7 +48,9 @@ def measured_batch_size(
     one, two = (_peak_bytes(make(count), device, precision) for count in (1, 2))
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
-    return min(images, fitting(one, two, free + torch.cuda.memory_allocated(device)))
+    fit = fitting(one, two, free + torch.cuda.memory_allocated(device))
+    # The chains of an image are entries of a batch.
+    return max(1, min(images, fit // make(1).schedule.chains))
 
 
 def _peak_bytes(task: InverseTask, device: torch.device, precision: Precision) -> int:

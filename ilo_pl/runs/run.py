@@ -16,6 +16,7 @@ from ilo_pl.config.run import RunConfig
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.evaluation.guided import GuidedScores, score_guided
 from ilo_pl.evaluation.metrics import Scores, score_run
+from ilo_pl.evaluation.posterior import score_posteriors
 from ilo_pl.evaluation.report import MAX_ROWS, row_of, write_grid
 from ilo_pl.evaluation.run_page import ANIMATION, LOSSES
 from ilo_pl.io.tables import write_seconds
@@ -193,4 +194,5 @@ def _scores(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores]:
         target = classifier.index(config.operator.target)
         return score_guided(folder, found, classifier, target)
     references = {i: path for i, path in ready.references.items() if i in found}
+    score_posteriors(folder, found, references)
     return score_run(folder, references, errors=whole.errors)

@@ -32,6 +32,8 @@ from ilo_pl.runs.trainer import choose_precision, uses_cuda
 # A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
 # measurements as numbers.
 BYTES_PER_PIXEL = 48
+# A sample, its share of the maps, and of the file in which all are.
+BYTES_PER_SAMPLE = 6
 
 
 class Assembly(NamedTuple):
@@ -90,10 +92,15 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
     start = Predecessors(folder, source.ids)
     follower = _task(config, generator, source, later, start) if later else None
     if begins:
-        pixels = math.prod(generator.image_shape[1:])
-        folder.check(bytes_needed=len(source.ids) * pixels * BYTES_PER_PIXEL)
+        folder.check(bytes_needed=len(source.ids) * _bytes_of_an_image(generator, task))
     needed = belongings(config, files)
     return Assembly(config, place, folder, needed, references, source, origin, bad, task, follower)
+
+
+def _bytes_of_an_image(generator: SplitGenerator, task: InverseTask | None) -> int:
+    """Return about how much is written for one image."""
+    samples = task.schedule.samples if task else 0
+    return math.prod(generator.image_shape[1:]) * (BYTES_PER_PIXEL + BYTES_PER_SAMPLE * samples)
 
 
 def _first(source: MeasurementSource, bad: Mapping[str, str]) -> Batch:

@@ -20,10 +20,11 @@ from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.measurements import Measurements, Origin
 from ilo_pl.operators import Mask
 from ilo_pl.runs.latents import write_latents
+from ilo_pl.runs.posterior import write_posterior
 
 
 class ResultWriter(ResultCallback):
-    """Write the image, its measurements, every stage's image and the latents.
+    """Write the image, its measurements, every stage's image, the latents, and samples where there are any.
 
     An image whose loss was never finite has no result: it is noted, and nothing of it is written.
 
@@ -103,6 +104,8 @@ class ResultWriter(ResultCallback):
     ) -> list[Path]:
         self.folder.write_images(images)
         written = [self.folder.path / f"{name}.png" for name in images]
+        if result.posterior is not None:
+            written += write_posterior(self.folder, result.id, result.posterior)
         if numbers is not None:
             written.append(numbers.save(self.folder))
         latents = write_latents(self.folder, result.id, result.point, result.space, self.generator)

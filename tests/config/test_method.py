@@ -29,8 +29,12 @@ def keys(spec: type[BaseModel]) -> dict[str, Any]:
 def test_the_columns_are_the_keys_of_stage_and_schedule() -> None:
     """Every key once more, with the same default; and the file that explains them has no other."""
     engine = {**keys(Stage), **keys(Schedule)}
-    engine = {k: v for k, v in engine.items() if k not in ("split", "stages", "solver", "proximal")}
-    own = ("name", "splits", "deviation")  # it makes stages of its own
+    engine = {
+        k: v
+        for k, v in engine.items()
+        if k not in ("split", "stages", "solver", "proximal", "sampling")
+    }
+    own = ("name", "splits", "deviation", "posterior")  # it makes stages of its own
     method = {k: v for k, v in keys(SearchMethod).items() if k not in own}
     assert method == engine
     base = yaml.safe_load((config_dir() / "method" / "_base.yaml").read_text())
