@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from ilo_pl.errors import InputError
@@ -14,16 +15,21 @@ _log = logging.getLogger(__name__)
 
 
 class Remembering(MeasurementSource, abc.ABC):
-    """A source that reads and measures nothing twice in a row: it keeps the batch that was asked for last."""
+    """A source that reads and measures nothing twice in a row: it keeps the batch that was asked for last.
+
+    What is asked for next can be read beside a search (:meth:`ahead`).
+    """
 
     _known: tuple[tuple[int, ...], Batch] | None = None
+    _coming: tuple[tuple[int, ...], Future[Batch]] | None = None
+    _reader: ThreadPoolExecutor | None = None
 
     def load(self, indices: Sequence[int]) -> Batch:
         """Return the measurements of some images; those of the batch before, or some of them, are at hand."""
         wanted = tuple(indices)
         known, batch = self._known or ((), None)
         if batch is None or not set(wanted) <= set(known):
-            batch = self._load(wanted)
+            batch = self._read(wanted)
             self._known = wanted, batch
             _log.debug("loaded %s", ", ".join(batch.ids))
         elif wanted != known:
@@ -31,6 +37,22 @@ class Remembering(MeasurementSource, abc.ABC):
             ids = tuple(self.ids[i] for i in wanted)
             batch = Batch(ids, batch.measurements[places], batch.operator.select(places))
         return batch
+
+    def ahead(self, indices: Sequence[int]) -> None:
+        """Begin to read and measure some images, which will be asked for next; what is wrong with them is said then."""
+        wanted = tuple(indices)
+        if self._coming is None or self._coming[0] != wanted:
+            self._reader = self._reader or ThreadPoolExecutor(1, "reading")
+            self._coming = wanted, self._reader.submit(self._load, wanted)
+
+    def _read(self, wanted: tuple[int, ...]) -> Batch:
+        """Read some images, or wait for them; nothing is read beside others."""
+        coming, self._coming = self._coming, None
+        if coming is not None:
+            if coming[0] == wanted:
+                return coming[1].result()
+            coming[1].exception()  # ends when it has ended
+        return self._load(wanted)
 
     @abc.abstractmethod
     def _load(self, indices: tuple[int, ...]) -> Batch:

@@ -6,7 +6,6 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,9 @@ from ilo_pl.inversion.module import ILOInversion
 from ilo_pl.inversion.processes import Processes, orphaned
 from ilo_pl.inversion.task import InverseTask
 from ilo_pl.io.measurements import Origin
-from ilo_pl.runs.batches import usable
-from ilo_pl.runs.entry import Entry, stamps
+from ilo_pl.runs.batches import Remembering, usable
+from ilo_pl.runs.behind import Finisher
+from ilo_pl.runs.entry import Entry
 from ilo_pl.runs.frames import Predecessors
 from ilo_pl.runs.ledger import Ledger
 from ilo_pl.runs.place import Place
@@ -101,7 +101,7 @@ def _search(one: _UnitSearch, ledger: Ledger, place: Place, stop: StopSignals) -
             others.start()
         for unit in ledger.pending(place.rank, place.world, lambda: stop.received):
             if unit is None:
-                one.wait()
+                one.finisher.wait()
             else:
                 one.run(unit)
         stop.raise_if_received()
@@ -112,7 +112,8 @@ def _search(one: _UnitSearch, ledger: Ledger, place: Place, stop: StopSignals) -
         others.wait()
         raise
     finally:
-        one.close()
+        one.finisher.close()
+        one.progress.close()
 
 
 class _FolderWatch(pl.Callback):
@@ -163,15 +164,17 @@ class _UnitSearch:
         self._module = self._first = self._invert(problem.task)
         self._next = self._invert(problem.follower) if problem.follower else None
         self._watch = Stopwatch()
-        # One thread: what it is told to do last is done last.
-        self._behind = ThreadPoolExecutor(1, "writing")
-        self._finishing: Future[None] | None = None
+        self.finisher = Finisher(ledger)
         self._writer = ResultWriter(
-            ledger.folder, config.generator, problem.origin, config.save_measurements, self._behind
+            ledger.folder,
+            config.generator,
+            problem.origin,
+            config.save_measurements,
+            self.finisher.thread,
         )
         events = EventLog(ledger.folder.inside(f"log/events.rank{place.rank}.jsonl"), place.rank)
         self.progress = next(c for c in callbacks if isinstance(c, StageProgress))
-        self._local = place.local
+        self._local, self._stride = place.local, place.world
         watch = _FolderWatch(ledger)
         self._callbacks = [watch, self._watch, events, self._writer, *callbacks]
 
@@ -182,41 +185,23 @@ class _UnitSearch:
         ids = tuple(self._task.source.ids[i] for i in self._units[unit])
         _log.info("batch %d begins: %s", unit, ", ".join(ids))
         faults: dict[str, int] = {}
+        self._read_ahead(unit + self._stride)
         if good_ones:
             self._fit(unit, good_ones)
             faults = self._faults()
         seconds = {i: s for i, s in self._watch.seconds.items() if i in ids}
         failures |= self._writer.failures
         entry = Entry(ids, seconds, failures, faults, dict(self._writer.errors))
-        # Of the one before, so that no more than two batches are in memory.
-        self.wait()
-        self._finishing = self._behind.submit(
-            self._finish, unit, entry, tuple(self._writer.written)
-        )
+        self.finisher.finish(unit, entry, self._writer.written)
         self._forget()
         if self._next is not None:  # the next one starts from this one's files
-            self.wait()
+            self.finisher.wait()
 
-    def _finish(self, unit: int, entry: Entry, written: Sequence[Future[list[Path]]]) -> None:
-        """Note that a batch is done, once its files are there."""
-        paths = [path for files in written for path in files.result()]
-        entry.files.update(stamps(self._ledger.folder, paths))
-        self._ledger.finish(unit, entry)
-
-    def wait(self) -> None:
-        """Wait until what was searched is finished.
-
-        Raises:
-            OutputError: results could not be written.
-        """
-        if self._finishing is not None:
-            finishing, self._finishing = self._finishing, None
-            finishing.result()
-
-    def close(self) -> None:
-        """Let what was searched be finished, whatever has happened since, and give the terminal back."""
-        self._behind.shutdown()
-        self.progress.close()
+    def _read_ahead(self, unit: int) -> None:
+        """Read a batch that is likely to be next, beside this one's search."""
+        source, there = self._task.source, unit < len(self._units)
+        if there and isinstance(source, Remembering) and not self._ledger.is_done(unit):
+            source.ahead(self._units[unit])
 
     def _forget(self) -> None:
         self._watch.seconds.clear()
