@@ -92,9 +92,16 @@ class Objective:
     def _noise(self, step: int) -> Tensor:
         """Draw a step's noise on the measurements; what is not observed has none."""
         batch = self.batch
-        shape = batch.measurements.shape[1:]
-        noise = self.noise * seeding.normal(shape, self.seed, batch.ids, "noise addition", step)
-        return batch.operator.hide(noise.to(batch.measurements.device))
+        shape, device = batch.measurements.shape[1:], batch.measurements.device
+        drawn = seeding.normal(
+            shape,
+            self.seed,
+            batch.ids,
+            "noise addition",
+            step,
+            device if device.type == "cuda" else seeding.CPU,
+        )
+        return batch.operator.hide(self.noise * drawn.to(device))
 
 
 def held_out(batch: Batch, share: float, seed: int) -> Tensor:

@@ -31,6 +31,7 @@ from ilo_pl.inversion.stage import Engine
 from ilo_pl.inversion.walk import Walk
 from ilo_pl.io.images import to_bytes
 from ilo_pl.operators import Mask
+from ilo_pl.seeding import normal
 from tests.conftest import IDS, command
 from tests.inversion.test_second_device import OPERATORS
 
@@ -166,6 +167,13 @@ def test_rendering_is_the_same_whatever_tf32_is_set_to() -> None:
     assert torch.equal(*images)
     on_cpu = render(generator.cpu(), point.map(lambda t: t.cpu()), "v")
     assert int((to_bytes(images[0].cpu()).int() - to_bytes(on_cpu).int()).abs().max()) <= 1
+
+
+def test_noise_that_is_drawn_on_the_device_knows_no_batch() -> None:
+    pair = normal((3, 64, 64), 0, ("a", "b"), "noise addition", 7, CUDA)
+    assert torch.equal(pair[1:], normal((3, 64, 64), 0, ("b",), "noise addition", 7, CUDA))
+    assert not torch.equal(pair[1:], normal((3, 64, 64), 0, ("b",), "noise addition", 8, CUDA))
+    assert abs(float(pair.std()) - 1) < 0.02
 
 
 def test_the_projection_equals_the_one_on_the_cpu() -> None:
