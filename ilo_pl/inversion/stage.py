@@ -126,7 +126,8 @@ class SearchStage(pl.LightningModule, abc.ABC):
 
     def point(self) -> Point:
         """Return the current point; its tensors are the parameters themselves."""
-        noises = {int(index): value for index, value in self.noises.items()}
+        # A ParameterDict has them in the order of their names: 10 before 9.
+        noises = {index: self.noises[str(index)] for index in sorted(map(int, self.noises))}
         weights = dict(zip(self._tuned, self.weights, strict=True))
         hidden = dict(self.hidden.items())
         return Point(self.split, hidden, self.latents, noises, self.deviation, weights)
@@ -153,9 +154,9 @@ class SearchStage(pl.LightningModule, abc.ABC):
         return loss
 
     def _movable(self, point: Point) -> list[Tensor]:
-        """Return those of a point's tensors that a step may move."""
-        free = [value.requires_grad for _, value in self.point().named()]
-        return [value for (_, value), is_free in zip(point.named(), free, strict=True) if is_free]
+        """Return those of a point's tensors that a step may move, in the order of the stage's own."""
+        named = dict(point.named())
+        return [named[name] for name, value in self.point().named() if value.requires_grad]
 
     def variables(self) -> Tensor:
         """Return a copy of what a step may move, ``(B, N)``."""
@@ -171,8 +172,9 @@ class SearchStage(pl.LightningModule, abc.ABC):
     def _remember(self, loss: Tensor) -> None:
         better = loss < self.best_loss
         self.best_loss.copy_(torch.where(better, loss, self.best_loss))
+        named = dict(self.best.point().named())
         here = [value.detach() for _, value in self.point().named()]
-        best = [value for _, value in self.best.point().named()]
+        best = [named[name] for name, _ in self.point().named()]
         if known(better):
             torch._foreach_copy_(best, here)
         else:
