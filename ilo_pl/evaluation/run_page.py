@@ -27,7 +27,15 @@ from ilo_pl.io.tables import read_table
 LOSSES = "log/losses"
 ANIMATION = "animation"
 POSTERIOR = "posterior"
-FILES = ("metrics.csv", "seconds.csv", "failures.csv", "config.yaml", "grid.png", "video.mp4")
+FILES = (
+    "metrics.csv",
+    "posterior.csv",
+    "seconds.csv",
+    "failures.csv",
+    "config.yaml",
+    "grid.png",
+    "video.mp4",
+)
 STAGE_COLUMNS = ("split", "steps", "seconds", "loss")
 
 
@@ -194,7 +202,7 @@ def _stages(folder: RunFolder) -> dict[str, list[dict[str, str]]]:
                 row = {"stage": f"{stage + 1}" + (f", round {turn + 1}" if turn else "")}
                 row |= {c: f"{event[c]:.6g}" for c in STAGE_COLUMNS}
                 row |= {"faults": f"{event['faults']}"} if event["faults"] else {}
-            except (ValueError, KeyError, TypeError):
-                continue  # cut short by a kill
-            found.setdefault(str(event["image"]), {})[stage, turn] = row
+                found.setdefault(str(event["image"]), {})[stage, turn] = row
+            except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError):
+                continue  # cut short by a kill, or damaged
     return {i: [row for _, row in sorted(of.items())] for i, of in found.items()}

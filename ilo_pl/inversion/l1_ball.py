@@ -25,6 +25,8 @@ SORTED = 2**16
 # eight. The norm is held in any case.
 FIXED_PASSES = 8
 TILE = 256
+# A norm of nothing.
+TINY = 1e-30
 
 
 def project_l1_ball(points: Tensor, centres: Tensor, radius: float) -> Tensor:
@@ -137,7 +139,7 @@ def _project_unasked(points: Tensor, centres: Tensor, radius: float) -> Tensor:
     if stride > 1:
         # Newton's iterates stay below the solution, so that what is left of the norm is too much, if anything.
         left = shrunk.sum(1, keepdim=True, dtype=wide(shrunk))
-        shrunk.mul_((radius / left).clamp_(max=1))
+        shrunk.mul_((radius / left.clamp_(min=TINY)).clamp_(max=1))
     return torch.where(t > 0, shrunk.copysign_(deviations).add_(centres), points)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -127,7 +127,7 @@ class Ledger:
 
     def pending(
         self, rank: int = 0, world: int = 1, stopped: Callable[[], object] = lambda: False
-    ) -> Iterator[int | None]:
+    ) -> Generator[int | None, None, None]:
         """Yield batches to search, each locked until it is finished, or ``None``: finish what was begun.
 
         The own share comes first, then what others have not begun. The first process looks first at what

@@ -96,10 +96,11 @@ def search(
 def _search(one: _UnitSearch, ledger: Ledger, place: Place, stop: StopSignals) -> None:
     """Search batches, with the other processes of this machine; none outlives this one."""
     others = place.others or Processes(1)
+    pending = ledger.pending(place.rank, place.world, lambda: stop.received)
     try:
         if place.others is not None:
             others.start()
-        for unit in ledger.pending(place.rank, place.world, lambda: stop.received):
+        for unit in pending:
             if unit is None:
                 one.finisher.wait()
             else:
@@ -113,18 +114,21 @@ def _search(one: _UnitSearch, ledger: Ledger, place: Place, stop: StopSignals) -
         raise
     finally:
         one.finisher.close()
+        pending.close()  # and with it the locks, which hold until all that was begun is finished
         one.progress.close()
 
 
 class _FolderWatch(pl.Callback):
-    """Ends a fit soon after the run folder was removed.
+    """Ends a fit soon after the run folder was removed, or could not be written.
 
     Args:
         ledger: what is in it.
+        finisher: what writes into it.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, finisher: Finisher) -> None:
         self._ledger = ledger
+        self._finisher = finisher
         self._looked = 0.0
 
     def on_train_batch_end(
@@ -139,6 +143,7 @@ class _FolderWatch(pl.Callback):
         last = batch_idx + 1 == trainer.num_training_batches
         if last or time.monotonic() - self._looked > CHECK_SECONDS:
             self._ledger.check_there()
+            self._finisher.check()
             self._looked = time.monotonic()
 
 
@@ -170,12 +175,12 @@ class _UnitSearch:
             config.generator,
             problem.origin,
             config.save_measurements,
-            self.finisher.thread,
+            self.finisher.submit,
         )
         events = EventLog(ledger.folder.inside(f"log/events.rank{place.rank}.jsonl"), place.rank)
         self.progress = next(c for c in callbacks if isinstance(c, StageProgress))
         self._local, self._stride = place.local, place.world
-        watch = _FolderWatch(ledger)
+        watch = _FolderWatch(ledger, self.finisher)
         self._callbacks = [watch, self._watch, events, self._writer, *callbacks]
 
     def run(self, unit: int) -> None:
@@ -185,6 +190,8 @@ class _UnitSearch:
         ids = tuple(self._task.source.ids[i] for i in self._units[unit])
         _log.info("batch %d begins: %s", unit, ", ".join(ids))
         faults: dict[str, int] = {}
+        if failures and good_ones:
+            self._task.source.load(good_ones)  # before others are read
         self._read_ahead(unit + self._stride)
         if good_ones:
             self._fit(unit, good_ones)

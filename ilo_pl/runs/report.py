@@ -45,7 +45,7 @@ def legible(folder: RunFolder) -> Iterator[None]:
     """
     try:
         yield
-    except (LookupError, OSError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         raise InputError(
             f"A file in {folder.path} is not what ilo-pl writes there: {error!r}."
         ) from error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +35,6 @@ class ResultWriter(ResultCallback):
         origin: how the measurements were made; without it they are not written as numbers.
         save_measurements: whether to write them as numbers, so that the run can be repeated from
             them; ``"auto"``: where they are no picture.
-
         behind: writes the files beside what comes next; without it they are there when a result is handed out.
 
     Attributes:
@@ -49,7 +49,7 @@ class ResultWriter(ResultCallback):
         generator: GeneratorConfig,
         origin: Origin | None = None,
         save_measurements: bool | Literal["auto"] = "auto",
-        behind: Executor | None = None,
+        behind: Callable[[Callable[[], list[Path]]], Future[list[Path]]] | None = None,
     ) -> None:
         self.folder = folder
         self.generator = generator
@@ -83,7 +83,7 @@ class ResultWriter(ResultCallback):
         self.errors[result.id] = result.measured_error
         numbers = self._numbers(pl_module, result)
         if self._behind is not None:
-            self.written.append(self._behind.submit(self._write, result, images, numbers))
+            self.written.append(self._behind(partial(self._write, result, images, numbers)))
             return
         there: Future[list[Path]] = Future()
         there.set_result(self._write(result, images, numbers))

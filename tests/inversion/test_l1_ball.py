@@ -153,6 +153,7 @@ def test_long_rows_are_projected_without_asking(name: str, share: float) -> None
     with patch.object(l1_ball, "asking_is_free", lambda tensor: False):
         ours = project_l1_ball(points, torch.zeros_like(points), radius)
         assert torch.equal(project_l1_ball(ours, points, 1e9), ours)  # inside: to the bit
+        assert torch.equal(project_l1_ball(points, ours, 0.0), ours)
     assert float(ours.double().abs().sum(1).max()) <= radius * (1 + 1e-6)
     error = np.abs(ours.double().numpy() - expected).max()
     assert error <= 2e-6 * float(points.abs().max())

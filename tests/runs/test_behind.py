@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,11 @@ from unittest.mock import patch
 import pytest
 
 from ilo_pl.errors import OutputError, Stopped
+from ilo_pl.inversion.reconstruction import Reconstruction
 from ilo_pl.runs.batches import Remembering
+from ilo_pl.runs.behind import Finisher
+from ilo_pl.runs.entry import Entry
+from ilo_pl.runs.ledger import Ledger
 from ilo_pl.runs.sources import ImageFolder
 from ilo_pl.runs.writer import ResultWriter
 from tests.runs.conftest import NAMES, At, files_of
@@ -48,20 +53,54 @@ def test_a_stop_in_the_next_search_loses_nothing_of_the_batch_before(
         searched.set()
         raise Stopped(15)
 
-    with patch.object(ResultWriter, "_write", later), pytest.raises(Stopped):
+    locked, finish = [], Ledger.finish
+
+    def told(self: Ledger, unit: int, entry: Entry) -> None:
+        locked.append(unit in self._begun)
+        finish(self, unit, entry)
+
+    with (
+        patch.object(ResultWriter, "_write", later),
+        patch.object(Ledger, "finish", told),
+        pytest.raises(Stopped),
+    ):
         go(tmp_path / "out", callbacks=(At(14, stop),))
+    assert locked == [True]  # or another process could have begun it
     (entry,) = (tmp_path / "out" / "state" / "units").iterdir()
     assert json.loads(entry.read_text())["ids"] == NAMES[:1]
     assert (tmp_path / "out" / "latents" / f"{NAMES[0]}.safetensors").exists()
 
 
 def test_files_that_cannot_be_written_end_the_run(go: Go, tmp_path: Path) -> None:
-    def full(*arguments: Any) -> Any:
-        raise OutputError("The disk is full.")
+    """Before the next batch has results; its search can be gone on with."""
+    write = ResultWriter._write
+
+    def full(self: ResultWriter, result: Reconstruction, *arguments: Any) -> Any:
+        if result.id == NAMES[0]:
+            raise OutputError("The disk is full.")
+        return write(self, result, *arguments)
 
     with patch.object(ResultWriter, "_write", full), pytest.raises(OutputError, match="full"):
         go(tmp_path / "out")
-    assert not list((tmp_path / "out" / "state").glob("units/*"))
+    state = tmp_path / "out" / "state"
+    assert not list(state.glob("units/*"))
+    assert (state / "checkpoints" / "00001.ckpt").exists()
+
+
+def test_a_folder_that_was_removed_is_not_made_again(go: Go, tmp_path: Path) -> None:
+    searched, write = threading.Event(), Finisher._write
+
+    def later(*arguments: Any) -> Any:
+        assert searched.wait(SECONDS)
+        return write(*arguments)
+
+    def remove() -> None:
+        shutil.rmtree(tmp_path / "out")
+        searched.set()
+
+    with patch.object(Finisher, "_write", later), pytest.raises(OutputError, match="removed"):
+        go(tmp_path / "out", "report=false", callbacks=(At(14, remove),))
+    assert not (tmp_path / "out" / "latents").exists()
 
 
 def test_the_next_batch_is_read_ahead_and_once(go: Go, tmp_path: Path) -> None:
