@@ -29,7 +29,7 @@ class SearchAnimation(ResultCallback):
 
     The last frame is the result. It is shown once, not over and over. Rendering takes about 32 forward passes for
     an image, which count as seconds of its search; nothing that is rendered reaches the search. Re-encodings,
-    whose points are no solutions, are left out.
+    whose points are no solutions, and chains, of which an image has several, are left out.
 
     Args:
         folder: the run folder.
@@ -68,10 +68,7 @@ class SearchAnimation(ResultCallback):
         """Look when it is time to."""
         assert isinstance(pl_module, ILOInversion)
         stride = math.ceil(pl_module.task.schedule.total_steps / FRAMES)
-        walk = pl_module.walk
-        # Chains, of which an image has several, are no search.
-        searches = walk.now.kind == "solve" and walk.spec.solver != "sampling"
-        if (batch_idx + 1) % stride == 0 and searches:
+        if (batch_idx + 1) % stride == 0 and pl_module.walk.searches:
             self._look(pl_module)
 
     @torch.no_grad()

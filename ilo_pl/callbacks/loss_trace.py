@@ -22,7 +22,7 @@ MOST_ROWS = 500
 class LossTrace(ResultCallback):
     """Write ``log/losses/<id>.csv``: what chooses the best iterate, at every so many steps of each stage.
 
-    It looks on only, and waits for no device. Re-encodings, whose objective is another, are left out.
+    It looks on only, and waits for no device. Re-encodings, whose objective is another, and chains are left out.
 
     Args:
         folder: the run folder.
@@ -63,8 +63,7 @@ class LossTrace(ResultCallback):
         stride = math.ceil(pl_module.task.schedule.total_steps / MOST_ROWS)
         first = not self._seen or self._seen[-1][1] != walk.phase
         due = first or step % stride == 0 or pl_module.switch_is_due
-        # The energy of chains is no loss of an image.
-        if due and walk.now.kind == "solve" and walk.spec.solver != "sampling":
+        if due and walk.searches:
             self._seen.append((step, walk.phase, walk.stage.seen))
 
     def on_result(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.generators.point import Point, Synthesis, mean_squared_distance, synthesise
 from ilo_pl.inversion.constraints import project
+from ilo_pl.inversion.frozen_point import FrozenPoint
 from ilo_pl.inversion.lr_schedules import one_cycle_drop, ramp
 from ilo_pl.inversion.objective import Objective
 from ilo_pl.inversion.packing import pack, unpack
@@ -36,22 +37,6 @@ class Engine:
     generator: SplitGenerator
     space: str
     run: Synthesis | None = None
-
-
-class FrozenPoint(nn.Module):
-    """A point held as buffers, so that Lightning moves and saves it."""
-
-    def __init__(self, point: Point) -> None:
-        super().__init__()
-        self.split = point.split
-        # Buffer names must not hold dots.
-        self._names = {name: name.replace(".", "__") for name, _ in point.named()}
-        for name, value in point.named():
-            self.register_buffer(self._names[name], value.detach().clone())
-
-    def point(self) -> Point:
-        """Return the point; it shares memory with the buffers."""
-        return Point.from_named(self.split, {n: getattr(self, b) for n, b in self._names.items()})
 
 
 class SearchStage(pl.LightningModule, abc.ABC):

@@ -87,6 +87,11 @@ class Walk:
         """The phase being run."""
         return self.phases[self.phase]
 
+    @property
+    def searches(self) -> bool:
+        """Whether the phase being run looks for one answer to each image: it neither re-encodes nor samples."""
+        return self.now.kind == "solve" and self.spec.solver != "sampling"
+
     def advance(self) -> bool:
         """End the current phase and set up the next one that has steps.
 

@@ -27,7 +27,7 @@ class Trace(pl.Callback):
 
     Seconds count from the end of a batch's first step, which may compile, and without what this
     callback takes. It looks on only: nothing that it computes reaches the search. Re-encodings, whose
-    points are no solutions, are left out.
+    points are no solutions, and chains are left out.
 
     Args:
         folder: the run folder.
@@ -60,7 +60,7 @@ class Trace(pl.Callback):
         if step == 1:
             self._zero = now(pl_module.device)
         due = step == 1 or step % self._every == 0 or pl_module.switch_is_due
-        if not due or pl_module.phase.kind != "solve":
+        if not due or not pl_module.walk.searches:
             return
         stopped = now(pl_module.device)
         self._look(pl_module, step, stopped - self._zero)
