@@ -50,11 +50,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The demo compares with methods that need no network.
-$(VENV)/installed: pyproject.toml setup.cfg | $(VENV)/bin/python
+$(VENV)/installed: Makefile pyproject.toml setup.cfg | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[baselines]"
 	touch $@
 
-$(VENV)/installed-dev: pyproject.toml setup.cfg | $(VENV)/bin/python
+$(VENV)/installed-dev: Makefile pyproject.toml setup.cfg | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@ $(VENV)/installed
 
