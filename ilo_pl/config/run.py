@@ -38,6 +38,7 @@ class RunConfig(Spec):
     batch_size: Annotated[int, Field(ge=1, le=10**6)] | Literal["auto"] = 1
     compile: bool | Literal["auto", "max-autotune"] = "auto"
     consistency: bool | Literal["auto"] = "auto"
+    grain: bool = True
     report: bool = True
     animation: bool = False
     task: TaskConfig

@@ -53,6 +53,8 @@ class InverseTask:
         consistency: whether what is returned is moved to the nearest image whose measurements are y (with noise:
             towards it, by how much that noise explains). ``"auto"``: for linear operators whose measurements
             have no noise. ``False`` returns the picture as it was found.
+        grain: whether holes of a mask take on the grain of the photograph around them, where results are consistent
+            with measurements without noise.
 
     Raises:
         InputError: measurements, operator and generator do not fit each other.
@@ -72,6 +74,7 @@ class InverseTask:
         start: Start | None = None,
         noise_sigma: float | None = 0.0,
         consistency: bool | Literal["auto"] = "auto",
+        grain: bool = True,
     ) -> None:
         check_generator(generator)
         check_schedule(schedule)
@@ -97,6 +100,7 @@ class InverseTask:
         if not self.linear or noise_sigma is None:
             self.schedule = schedule.without_deviation()
         self.consistent = self._wanted(consistency)
+        self.grain = grain and self.consistent and noise_sigma == 0
         self._check_losses(operator)
 
     def _wanted(self, consistency: bool | Literal["auto"]) -> bool:

@@ -15,15 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ilo_pl.generators.point import Point, deviated, render
+from ilo_pl.generators.point import Point, render
 from ilo_pl.inversion.algorithm import Entry, ExtendedRange, Search, intermediate_layer_optimization
-from ilo_pl.inversion.consistency import consistent, measured_error
 from ilo_pl.inversion.identity import fingerprint
 from ilo_pl.inversion.objective import Objective
-from ilo_pl.inversion.posterior import Posterior
 from ilo_pl.inversion.proximal import ProximalStage
 from ilo_pl.inversion.reconstruction import Reconstruction, Solution, StageRecord, better
 from ilo_pl.inversion.resume import FORMAT
+from ilo_pl.inversion.returned import returned, samples_returned
 from ilo_pl.inversion.sampling import SamplingStage
 from ilo_pl.inversion.schedule import Phase
 from ilo_pl.inversion.source import Batch
@@ -31,8 +30,7 @@ from ilo_pl.inversion.stage import Engine, ILOStage, ReencodeStage, SearchStage
 from ilo_pl.inversion.stage_spec import Stage
 from ilo_pl.inversion.start import first_point
 from ilo_pl.inversion.task import InverseTask
-from ilo_pl.io.images import GREY_LEVELS, to_bytes
-from ilo_pl.operators.base import LinearOperator
+from ilo_pl.io.images import to_bytes
 
 
 class Walk:
@@ -163,7 +161,7 @@ class Walk:
         batch, space = self.batch, self.engine.space
         pictures = batch.operator.picture(batch.measurements)
         for i, (image_id, kept) in enumerate(zip(batch.ids, self.kept, strict=True)):
-            point, image, errors = self._final(i, kept)
+            point, image, errors = returned(self.task, self.engine, batch, i, kept)
             drawn = self.stage.posterior(i) if isinstance(self.stage, SamplingStage) else None
             yield Reconstruction(
                 id=image_id,
@@ -175,41 +173,8 @@ class Walk:
                 loss=kept.loss,
                 stages=tuple(record.select(i) for record in self.records),
                 measured_error=errors,
-                posterior=drawn and self._measured(i, drawn),
+                posterior=drawn and samples_returned(self.task, batch, i, drawn),
             )
-
-    def _final(self, i: int, kept: Solution) -> tuple[Point, Tensor, tuple[float, float]]:
-        """Return an image's result: its point, its picture ``(3, H, W)``, and its measured errors."""
-        generator, space, device = (
-            self.engine.generator,
-            self.engine.space,
-            self.batch.measurements.device,
-        )
-        point = kept.point.map(lambda t: t.to(device))
-        operator, given = self.batch.operator.select([i]), self.batch.measurements[i : i + 1]
-        before = render(generator, point.bare(), space)
-        image = (
-            render(generator, point, space) if kept.image is None else kept.image[None].to(device)
-        )
-        if self.task.consistent:
-            assert isinstance(operator, LinearOperator)
-            moved = consistent(operator, given, image, self.task.noise_sigma or 0.0)
-            point = deviated(generator, point, space, moved)
-            image = render(generator, point, space)
-        errors = (float(measured_error(operator, given, shown)) for shown in (before, image))
-        return point, image[0], (next(errors), next(errors))
-
-    def _measured(self, i: int, drawn: Posterior) -> Posterior:
-        """Return samples moved to measurements without noise, as results are; with noise the model allows for it."""
-        if not self.task.consistent or self.task.noise_sigma:
-            return drawn
-        operator, given = self.batch.operator.select([i]), self.batch.measurements[i : i + 1]
-        assert isinstance(operator, LinearOperator)
-        moved = [
-            to_bytes(consistent(operator, given, picture[None].to(given) / GREY_LEVELS - 1))
-            for picture in drawn.samples
-        ]
-        return replace(drawn, samples=torch.cat(moved).cpu())
 
     def _stage_of(self, search: Search) -> SearchStage:
         if search.target is None and search.spec.solver == "sampling":

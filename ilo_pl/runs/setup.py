@@ -171,6 +171,7 @@ def _task(
         batch_size=config.batch_size,
         noise_sigma=None if strength is None else strength / GREY_LEVELS,
         consistency=config.consistency,
+        grain=config.grain,
     )
 
 
