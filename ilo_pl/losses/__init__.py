@@ -5,7 +5,7 @@ from __future__ import annotations
 from ilo_pl.losses.base import LossInputs, LossTerm
 from ilo_pl.losses.classification import CrossEntropy
 from ilo_pl.losses.fidelity import Cosine, DeadZone, MeasurementL1, MeasurementMSE
-from ilo_pl.losses.latent import GeodesicCross, LatentPrior
+from ilo_pl.losses.latent import GeodesicCross, LatentPrior, LatentSpread
 from ilo_pl.losses.perceptual import MeasurementLPIPS, SuperimposedLPIPS
 from ilo_pl.losses.weighted import WeightedLoss
 
@@ -19,6 +19,7 @@ LOSSES: dict[str, type[LossTerm]] = {
     "cross_entropy": CrossEntropy,
     "geocross": GeodesicCross,
     "latent_prior": LatentPrior,
+    "latent_spread": LatentSpread,
 }
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "DeadZone",
     "GeodesicCross",
     "LatentPrior",
+    "LatentSpread",
     "LossInputs",
     "LossTerm",
     "MeasurementL1",

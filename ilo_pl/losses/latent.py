@@ -41,6 +41,15 @@ def mean_square(latents: Tensor) -> Tensor:
     return latents.square().flatten(1).mean(1)
 
 
+def spread(latents: Tensor) -> Tensor:
+    """Return how far the latents of one image lie from their mean: the mean square, ``(B, n, D)`` to ``(B,)``.
+
+    With one latent for all slots it is zero; encoders keep it small for the same reason (the delta regularisation of
+    Tov et al. 2021, arXiv 2102.02766).
+    """
+    return mean_square(latents - latents.mean(1, keepdim=True))
+
+
 @final
 class GeodesicCross(LossTerm):
     """Keep the latents of the remaining slots near each other (PULSE's GEOCROSS).
@@ -69,3 +78,16 @@ class LatentPrior(LossTerm):
         if not inputs.latents.shape[1]:
             return inputs.latents.new_zeros(len(inputs.latents))
         return mean_square(inputs.latents)
+
+
+@final
+class LatentSpread(LossTerm):
+    """Keep the latents of the remaining slots near their mean, as one latent for all slots would be."""
+
+    is_fidelity: ClassVar[bool] = False
+
+    def forward(self, inputs: LossInputs) -> Tensor:
+        """Return the mean square distance of each image's latents from their mean, ``(B,)``."""
+        if not inputs.latents.shape[1]:
+            return inputs.latents.new_zeros(len(inputs.latents))
+        return spread(inputs.latents)

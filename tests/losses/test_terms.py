@@ -95,6 +95,14 @@ def test_the_latent_prior_is_the_normal_density_up_to_scale_and_a_constant() -> 
     torch.testing.assert_close(prior, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_the_spread_of_latents_is_numpys_variance_over_the_slots() -> None:
+    latents = draw(2, 4, 8)
+    spread = value({"mse": 1e-30, "latent_spread": 1.0}, inputs(Identity(SHAPE), latents))
+    np.testing.assert_allclose(spread, np.var(latents.double().numpy(), 1).mean(1), rtol=1e-4)
+    shared = draw(2, 1, 8).expand(-1, 4, -1)
+    assert value({"mse": 1e-30, "latent_spread": 1.0}, inputs(Identity(SHAPE), shared)).max() < 1e-6
+
+
 def test_lpips_of_measured_pictures_is_the_packages(make_lpips: torch.nn.Module) -> None:
     operator = Identity((3, 256, 256))
     given = inputs(operator)
