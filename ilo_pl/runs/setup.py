@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from ilo_pl.io.find import find_images
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import GREY_LEVELS, image_size
 from ilo_pl.io.measurements import SUFFIX, Origin, find_measurements
+from ilo_pl.io.remote import fetched, is_remote
+from ilo_pl.io.video import unpacked
 from ilo_pl.operators.config import ClassifierSpec
 from ilo_pl.operators.makers import OperatorMaker
 from ilo_pl.runs.batch_size import measured_batch_size
@@ -71,6 +74,11 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
             f"The method {config.method.name!r} cannot be resumed.",
             hint="Leave resume=true out and give a new output folder.",
         )
+    if is_remote(config.output):
+        raise ConfigurationError(
+            f"output={config.output} is not on this machine, and a run folder is written there.",
+            hint="engine=ray writes elsewhere; or copy the folder when the run is done.",
+        )
     files = {} if config.input is None else find_measurements(given) or find_images(given)
     config = with_devices(config, len(files) or config.samples, launch)
     place = make_place(config, launch)
@@ -96,6 +104,17 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
         folder.check(bytes_needed=len(source.ids) * _bytes_of_an_image(generator, task))
     needed = belongings(config, files)
     return Assembly(config, place, folder, needed, references, source, origin, bad, task, follower)
+
+
+@contextmanager
+def reached(given: str) -> Iterator[Path]:
+    """Yield where the images of a run are on this machine: videos are unpacked, what is elsewhere is fetched.
+
+    Raises:
+        IloError: they cannot be read.
+    """
+    with fetched(given) if is_remote(given) else unpacked(Path(given)) as here:
+        yield here
 
 
 def _bytes_of_an_image(generator: SplitGenerator, task: InverseTask | None) -> int:
