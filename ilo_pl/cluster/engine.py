@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -124,8 +125,8 @@ def _stream(
         ),
         num_cpus=engine.cpus,
         num_gpus=gpus,
-        max_restarts=-1,
-        max_task_retries=engine.retries,
+        # Workers that died are started again, however often; that is Ray Data's default.
+        ray_remote_args_fn=lambda: {"max_task_retries": engine.retries},
     )
     first = 0.0
     for row in dataset.iter_rows():
@@ -229,6 +230,8 @@ def _ray(engine: RayEngine) -> Iterator[Any]:
 
 
 def _imported() -> Any:
+    # What its own processes say of themselves, such as that a worker died, is said by the summary.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data
