@@ -27,6 +27,7 @@ from ilo_pl.operators.config import ClassifierSpec
 # More would be objects of Ray's that hold nothing but a few names.
 MOST_BLOCKS = 10_000
 SUMMARY = "summary.json"
+STARTS = 4
 
 
 @dataclass
@@ -204,18 +205,7 @@ def _ray(engine: RayEngine) -> Iterator[Any]:
     ray = _imported()
     own = not ray.is_initialized()
     if own:
-        try:
-            ray.init(
-                address=engine.address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                include_dashboard=False if engine.address is None else None,
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigurationError(
-                f"The cluster {engine.address or 'of this machine'} cannot be reached: {error}.",
-                hint="engine.address=null starts one on this machine.",
-            ) from error
+        _start(ray, engine.address)
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars, context.max_errored_blocks
     # A batch that kills every worker is left out; the others are done.
@@ -227,6 +217,31 @@ def _ray(engine: RayEngine) -> Iterator[Any]:
         context.enable_progress_bars, context.max_errored_blocks = before
         if own:
             ray.shutdown()
+
+
+def _start(ray: Any, address: str | None) -> None:
+    """Start a cluster of this machine, or join a running one.
+
+    Raises:
+        ConfigurationError: it cannot be reached.
+    """
+    for turn in range(STARTS):
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False if address is None else None,
+            )
+            return
+        except Exception as error:  # it raises nearly anything
+            ray.shutdown()
+            # Its processes have 30 s to start, which a busy machine may not keep.
+            if turn + 1 == STARTS or "timed out during startup" not in str(error):
+                raise ConfigurationError(
+                    f"The cluster {address or 'of this machine'} cannot be reached: {error}.",
+                    hint="engine.address=null starts one on this machine.",
+                ) from error
 
 
 def _imported() -> Any:

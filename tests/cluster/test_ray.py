@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 pytest.importorskip("ray.data", reason="the extra ray is not installed")
 pq = pytest.importorskip("pyarrow.parquet")
 
-from ilo_pl.cluster.engine import Summary, run_ray  # noqa: E402
+from ilo_pl.cluster.engine import Summary, _imported, _start, run_ray  # noqa: E402
 
 KEYS = ["generator=tiny", "method=csgm", "method.steps=4", "operator.fraction=0.3", "batch_size=2"]
 RAY = ["engine=ray", "engine.workers=2", "engine.cpus=0.5"]
@@ -33,10 +35,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    _start(_imported(), None)
     yield
-    ray.shutdown()
+    with warnings.catch_warnings():
+        # Ray does not wait for the processes that it ends.
+        warnings.simplefilter("ignore", ResourceWarning)
+        ray.shutdown()
+        gc.collect()
 
 
 def go(pictures: str, output: str, *more: str) -> Summary:
