@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ilo_pl.inversion.task import InverseTask
     from ilo_pl.io.images import load_image
     from ilo_pl.operators import ForwardOperator, LinearOperator, Mask
+    from ilo_pl.runs.inverter import Inverter
     from ilo_pl.runs.latents import load_point
 
 _HOME = {
@@ -37,6 +38,7 @@ _HOME = {
     "ILOStage": "inversion.stage",
     "IloError": "errors",
     "InverseTask": "inversion.task",
+    "Inverter": "runs.inverter",
     "LinearOperator": "operators",
     "LrScale": "inversion.stage_spec",
     "Mask": "operators",
@@ -67,6 +69,7 @@ __all__ = [
     "ILOStage",
     "IloError",
     "InverseTask",
+    "Inverter",
     "LinearOperator",
     "LrScale",
     "Mask",

@@ -25,6 +25,7 @@ from ilo_pl.paper.report_command import report
 from ilo_pl.prepare.command import prepare
 
 if TYPE_CHECKING:
+    from ilo_pl.config.run import RunConfig
     from ilo_pl.paper.theory_keys import TheoryKeys
 
 PROGRAM = "ilo-pl"
@@ -55,6 +56,7 @@ def invert(overrides: tuple[str, ...]) -> None:
     ilo-pl invert input=photo.png task=inpainting operator.file=mask.png output=results
     ilo-pl invert input=faces/ reference=faces/ output=results batch_size=4
     ilo-pl invert input=faces/ output=results trainer.devices=4 resume=true
+    ilo-pl invert input=s3://bucket/faces output=s3://bucket/results engine=ray batch_size=8
 
     Ends with status 0; 2 when something asked for cannot be done; 3 when some images could not be used
     (failures.csv); 128 and the signal's number when a signal stopped it: the same command with resume=true
@@ -70,6 +72,9 @@ def invert(overrides: tuple[str, ...]) -> None:
 
     config = load_config(overrides)
     let_interrupts_unwind()
+    if config.engine.name == "ray":
+        _invert_by_ray(config)
+        return
     scores = run(config, Console(stderr=True), config.method.name, launch=True)
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return
@@ -82,6 +87,29 @@ def invert(overrides: tuple[str, ...]) -> None:
     if (failures := Path(config.output) / FAILURES).exists():
         console.print(
             f"Some images could not be used: see {failures}", markup=False, soft_wrap=True
+        )
+        click.get_current_context().exit(SOME_FAILED)
+
+
+def _invert_by_ray(config: RunConfig) -> None:
+    """Run by Ray, and say where the results are."""
+    from ilo_pl.cluster.engine import run_ray
+
+    summary = run_ray(config, Console(stderr=True))
+    console = Console()
+    text = (
+        f"{summary.before + summary.images - summary.failed} images are in {config.output}/results"
+    )
+    if summary.images:
+        text += f"; {summary.images} by {summary.workers} workers in {summary.seconds:.0f} s"
+    console.print(f"{text}.", markup=False, soft_wrap=True)
+    if summary.failed or summary.unfinished:
+        more = f", {len(summary.unfinished)} batches unfinished" if summary.unfinished else ""
+        place = f"{config.output}/failures"
+        console.print(
+            f"Some images could not be used ({summary.failed}{more}): see {place}",
+            markup=False,
+            soft_wrap=True,
         )
         click.get_current_context().exit(SOME_FAILED)
 

@@ -30,6 +30,7 @@ ROOMS = [
     "callbacks",
     "config",
     "runs",
+    "cluster",
     "prepare",
     "paper",
     "cli",

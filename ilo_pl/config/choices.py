@@ -8,7 +8,17 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-GROUPS = ("generator", "operator", "noise", "task", "method", "follow", "trainer", "logger")
+GROUPS = (
+    "generator",
+    "operator",
+    "noise",
+    "task",
+    "method",
+    "follow",
+    "trainer",
+    "logger",
+    "engine",
+)
 
 
 def config_dir() -> Path:

@@ -26,6 +26,9 @@ from ilo_pl.operators.config import OPERATORS
 
 EXAMPLE = "For example: ilo-pl invert input=photo.png task=random_inpainting output=results"
 NOT_GIVEN = (None, "???")
+# Keys that only a run folder has, and what stands in place of its paths where there is none.
+OF_FOLDERS = ("input", "output", "reference", "resume", "allow_changes", "follow", "samples")
+HANDED_OVER = "(handed over)"
 
 
 def _below(value: float | None, limit: float, then: Any, otherwise: Any) -> Any:
@@ -57,6 +60,35 @@ def load_config(overrides: Sequence[str]) -> RunConfig:
         container["input"] = None
     else:
         _check_measured(container, tops)
+    try:
+        return RunConfig(**container)
+    except ConfigurationError as error:
+        raise _with_noises(error, container["generator"]) from None
+
+
+def load_search_config(overrides: Sequence[str]) -> RunConfig:
+    """Compose the configuration of searches without a run folder: images are handed over, results handed back.
+
+    Args:
+        overrides: as for :func:`load_config`, without the keys of files and folders.
+
+    Raises:
+        ConfigurationError: as there, or a key belongs to a run folder.
+    """
+    given = read_overrides(overrides, RUN_PATHS)
+    for assignment in given:
+        if assignment.key.partition(".")[0] in OF_FOLDERS:
+            raise ConfigurationError(
+                f"{assignment.key} is a key of a run folder, and there is none here: images are handed over, "
+                "results handed back.",
+                hint=f"Leave {assignment.key} out, or use ilo-pl invert.",
+            )
+    container = {**_container(given), "input": HANDED_OVER, "output": HANDED_OVER}
+    if container["operator"]["name"] == "classifier":
+        raise ConfigurationError(
+            f"task = {container['task']['name']} has no input, so that there is nothing to hand over.",
+            hint="Use ilo-pl invert.",
+        )
     try:
         return RunConfig(**container)
     except ConfigurationError as error:

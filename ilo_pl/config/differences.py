@@ -8,9 +8,10 @@ from typing import Any
 
 from ilo_pl.config.run import RUN_PATHS, RunConfig
 from ilo_pl.errors import ConfigurationError
+from ilo_pl.io.remote import is_remote
 
 # What a resumed run may have otherwise: none of these reaches the results.
-FREE = ("output", "reference", "resume", "allow_changes", "logger", "report", "animation")
+FREE = ("output", "reference", "resume", "allow_changes", "logger", "report", "animation", "engine")
 FREE_TRAINER = ("accelerator", "devices", "num_nodes", "checkpoint_minutes", "checkpoint_steps")
 
 
@@ -85,6 +86,7 @@ def _each_path(key: str, value: Any, change: Callable[[str], str]) -> Any:
         return {name: _each_path(f"{key}.{name}", inner, change) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_each_path(key, inner, change) for inner in value]
-    if isinstance(value, str) and key in RUN_PATHS and "\0" not in value:
+    here = isinstance(value, str) and "\0" not in value and not is_remote(value)
+    if here and key in RUN_PATHS:
         return change(value)
     return value

@@ -58,7 +58,7 @@ def _check_new(key: str, method: DictConfig, known: Sequence[str]) -> None:
 def _remedy(key: str, known: Sequence[str]) -> str:
     """Return what an unknown key may have been meant to be: one of another choice, or a slip."""
     group, _, rest = key.partition(".")
-    if group in ("operator", "noise", "follow", "logger"):
+    if group in ("operator", "noise", "follow", "logger", "engine"):
         owners = [
             c for c in choices(group) if rest in OmegaConf.load(config_dir() / group / f"{c}.yaml")
         ]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ilo_pl.config.engine import EngineConfig, PlainEngine
 from ilo_pl.config.method import FollowConfig, FollowNone, MethodConfig
 from ilo_pl.config.outside import OutsideMethod
 from ilo_pl.config.trainer import LoggerConfig, TrainerConfig
@@ -49,6 +50,7 @@ class RunConfig(Spec):
     follow: FollowConfig = FollowNone()
     trainer: TrainerConfig
     logger: LoggerConfig = LoggerConfig()
+    engine: EngineConfig = PlainEngine()
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse parts that do not go together."""

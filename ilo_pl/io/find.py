@@ -6,7 +6,7 @@ import codecs
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ilo_pl.errors import InputError
 from ilo_pl.io.formats import SUFFIXES, UNREADABLE, printable
@@ -43,14 +43,28 @@ def find_images(path: Path) -> dict[str, Path]:
     except (OSError, ValueError) as error:
         shown = printable(str(path)[:200])
         raise InputError(f"{shown} cannot be read: {error}.") from error
-    found: dict[str, Path] = {}
-    for file in files:
-        image_id = printable(file.stem)
+    keyed([(printable(file.stem), str(file)) for file in files], str(path))
+    return {printable(file.stem): file for file in files}
+
+
+def keyed(files: Sequence[tuple[str, str]], place: str) -> None:
+    """Make sure that images can be told apart by their ids, and results named by them.
+
+    Args:
+        files: their ids and paths.
+        place: where they are.
+
+    Raises:
+        InputError: two have one id, or one is too long.
+    """
+    found: dict[str, str] = {}
+    for image_id, file in files:
         # Some disks do not tell upper from lower case.
         key = image_id.casefold()
         if key in found:
+            names = (PurePath(f).name for f in (found[key], file))
             raise InputError(
-                f"{found[key].name} and {file.name} in {path} would have the same id.",
+                f"{' and '.join(names)} in {place} would have the same id.",
                 hint="Rename one: results are named by the file name without its suffix.",
             )
         if len(image_id.encode()) > MAX_ID:
@@ -59,7 +73,6 @@ def find_images(path: Path) -> dict[str, Path]:
                 hint=f"Shorten it to {MAX_ID} bytes.",
             )
         found[key] = file
-    return {printable(file.stem): file for file in files}
 
 
 def file_for(image_id: str, path: Path, files: Mapping[str, Path]) -> Path | None:

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError, features
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ilo_pl.errors import InputError
+from ilo_pl.io.encoded import PictureFile, open_bytes
 
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo", ".webp"),
@@ -44,7 +45,7 @@ EXPORT = "Export it as JPEG, or as PNG or TIFF of 8 or 16 bits."
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: PictureFile) -> Iterator[Image.Image]:
     """Open a picture; whatever Pillow raises, also while its pixels are read, becomes an error for people.
 
     Raises:
@@ -54,7 +55,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
     _check_suffix(path)
     try:
         with quiet():
-            file = Image.open(path, formats=_formats(path))
+            formats = _formats(path)
+            # Pillow closes what it has opened itself.
+            given = path if isinstance(path, Path) else open_bytes(path)
+            file = Image.open(given, formats=formats)
         with file:
             yield file
     except InputError:
@@ -74,7 +78,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def check_name(path: Path) -> None:
+def check_name(path: PictureFile) -> None:
     """Make sure that a path can be printed and written down.
 
     Raises:
@@ -90,7 +94,7 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _check_suffix(path: Path) -> None:
+def _check_suffix(path: PictureFile) -> None:
     suffix = path.suffix.lower()
     if suffix in RAW_SUFFIXES:
         # Many are TIFF files inside, of which Pillow would read the small preview.
@@ -99,13 +103,13 @@ def _check_suffix(path: Path) -> None:
         raise InputError(f"{path} is a {suffix[1:].upper()} file, which is not read. {EXPORT}")
 
 
-def _formats(path: Path) -> list[str]:
+def _formats(path: PictureFile) -> list[str]:
     """Return what a file may be; HEIC only needs another package, and is told by its first bytes.
 
     Raises:
         InputError: it is HEIC and the package is not installed.
     """
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:] not in AVIF_BRANDS:
         _register_heif(path)
@@ -114,7 +118,7 @@ def _formats(path: Path) -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _register_heif(path: Path) -> None:
+def _register_heif(path: PictureFile) -> None:
     # The package is an extra, and loads a decoder of video.
     try:
         from pillow_heif import register_heif_opener
@@ -126,9 +130,9 @@ def _register_heif(path: Path) -> None:
     register_heif_opener()
 
 
-def _unidentified(path: Path) -> InputError:
+def _unidentified(path: PictureFile) -> InputError:
     """Return why Pillow knows nothing of a file."""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         head = file.read(12)
     if head[:4] in TIFF_MARKS:
         return InputError(f"{path} is a TIFF {_tiff_layout(path)}, which is not read. {EXPORT}")
@@ -140,10 +144,10 @@ def _unidentified(path: Path) -> InputError:
     return InputError(f"{path} is not an image, whatever its name says.", choices=SUFFIXES)
 
 
-def _tiff_layout(path: Path) -> str:
+def _tiff_layout(path: PictureFile) -> str:
     """Say how the numbers of a TIFF file are stored, as far as its header tells."""
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             tags = ImageFileDirectory_v2(file.read(8))
             file.seek(tags.next)
             tags.load(file)

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps, ImageSequence
 from torch import Tensor
 
 from ilo_pl.io.colour import Profile, grey_curve, profile_of, to_srgb
+from ilo_pl.io.encoded import PictureFile, open_bytes
 from ilo_pl.io.formats import opened, quiet
 from ilo_pl.io.levels import check_colours, grey_levels, is_deep, is_halved, scale_of
 
@@ -62,7 +63,7 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(data.permute(1, 2, 0).cpu().numpy()))
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: PictureFile) -> tuple[int, int]:
     """Return an image's width and height as :func:`load_image` would give them, from its header alone.
 
     Raises:
@@ -82,10 +83,10 @@ def image_size(path: Path) -> tuple[int, int]:
         return size[::-1] if turned else size
 
 
-def _texts_behind_pixels(path: Path) -> bool:
+def _texts_behind_pixels(path: PictureFile) -> bool:
     """Return whether a PNG file says something, such as its orientation, behind its pixels."""
     behind = False
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         file.seek(PNG_MARK)
         while len(head := file.read(8)) == 8:
             if behind and head[4:] in PNG_TEXTS:
@@ -95,7 +96,7 @@ def _texts_behind_pixels(path: Path) -> bool:
     return False
 
 
-def load_image(path: Path | str) -> LoadedImage:
+def load_image(path: PictureFile | str) -> LoadedImage:
     """Read an image file of any common format and mode: RGB, grey, CMYK, palette, with alpha, 1 to 16 bits.
 
     It is turned upright by its EXIF data, and its colours are converted from their profile to sRGB. Of several
@@ -104,7 +105,7 @@ def load_image(path: Path | str) -> LoadedImage:
     Raises:
         InputError: the file cannot be read as an image.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     with opened(path) as file, quiet():
         _tell_of_frames(path, file)
         image, alpha, _ = _decoded(path, file)
@@ -152,7 +153,7 @@ def count_frames(path: Path) -> int:
         return getattr(file, "n_frames", 1)
 
 
-def _tell_of_frames(path: Path, file: Image.Image) -> None:
+def _tell_of_frames(path: PictureFile, file: Image.Image) -> None:
     count = 1 if file.format in ONE_PICTURE else getattr(file, "n_frames", 1)
     if count > 1:
         _warn(
@@ -168,7 +169,7 @@ def _warn(text: str) -> None:
 
 
 def _decoded(
-    path: Path, file: Image.Image, *, own: bool = False
+    path: PictureFile, file: Image.Image, *, own: bool = False
 ) -> tuple[Tensor, Tensor | None, Profile | None]:
     """Return a picture's colours, its transparency in [0, 1], and, if they are its ``own``, their profile.
 

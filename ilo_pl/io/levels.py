@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ilo_pl.errors import InputError
+from ilo_pl.io.encoded import PictureFile
 
 BITS, PHOTOMETRIC, MOST, SAMPLE_FORMAT = 258, 262, 281, 339  # tags of TIFF 6.0
 UNSIGNED = 1
@@ -48,7 +48,7 @@ def is_halved(file: Image.Image) -> bool:
     return any(str(a[0]).partition(";16")[1] or WHITE_16 in a[1:] for a in raw if a)
 
 
-def check_colours(path: Path, image: Image.Image) -> None:
+def check_colours(path: PictureFile, image: Image.Image) -> None:
     """Make sure that colours of which the upper 8 of 16 bits were kept were meant as 16 bits.
 
     Raises:
@@ -81,7 +81,7 @@ def scale_of(file: Image.Image) -> Scale:
     return Scale((1 << bits) - 1 if unsigned and bits <= 16 else None, inverted)
 
 
-def grey_levels(path: Path, image: Image.Image, scale: Scale) -> npt.NDArray[np.float32]:
+def grey_levels(path: PictureFile, image: Image.Image, scale: Scale) -> npt.NDArray[np.float32]:
     """Return a picture's greys ``(H, W)`` in [-1, 1].
 
     Raises:

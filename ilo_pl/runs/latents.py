@@ -32,6 +32,23 @@ def write_latents(
         space: their latent space.
         generator: the generator they belong to.
     """
+    tensors, metadata = _content(point, space, generator)
+    return folder.write(
+        f"latents/{name}.safetensors",
+        lambda path: safetensors.torch.save_file(tensors, path, metadata),
+    )
+
+
+def latents_bytes(point: Point, space: str, generator: GeneratorConfig) -> bytes:
+    """Return the content of the file that :func:`write_latents` writes; arguments as there."""
+    tensors, metadata = _content(point, space, generator)
+    return safetensors.torch.save(tensors, metadata)
+
+
+def _content(
+    point: Point, space: str, generator: GeneratorConfig
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return a file's tensors, and what it says of the generator they belong to."""
     tensors = {key: value.contiguous() for key, value in point.named()}
     if point.deviation is not None:  # it has no more digits
         tensors["deviation"] = tensors["deviation"].half()
@@ -50,10 +67,7 @@ def write_latents(
         metadata["class_index"] = str(generator.class_index)
     if generator.size is not None:
         metadata["size"] = str(generator.size)
-    return folder.write(
-        f"latents/{name}.safetensors",
-        lambda path: safetensors.torch.save_file(tensors, path, metadata),
-    )
+    return tensors, metadata
 
 
 def load_point(path: Path) -> tuple[Point, dict[str, str]]:

@@ -24,17 +24,17 @@ from ilo_pl.callbacks.stopwatch import Stopwatch
 from ilo_pl.config.run import RunConfig
 from ilo_pl.errors import InputError, OutputError, Stopped, TrainerError
 from ilo_pl.generators.precision import tf32
-from ilo_pl.inversion.module import ILOInversion
 from ilo_pl.inversion.processes import Processes, orphaned
 from ilo_pl.inversion.task import InverseTask
 from ilo_pl.io.measurements import Origin
 from ilo_pl.runs.batches import Remembering, usable
 from ilo_pl.runs.behind import Finisher
 from ilo_pl.runs.entry import Entry
+from ilo_pl.runs.fit import BatchSearch
 from ilo_pl.runs.frames import Predecessors
 from ilo_pl.runs.ledger import Ledger
 from ilo_pl.runs.place import Place
-from ilo_pl.runs.trainer import make_logger, make_trainer, quiet_lightning
+from ilo_pl.runs.trainer import make_logger, quiet_lightning
 from ilo_pl.runs.writer import ResultWriter
 
 CHECK_SECONDS = 1.0
@@ -166,8 +166,8 @@ class _UnitSearch:
         self._ledger = ledger
         self._stop = stop
         self._logger = logger
-        self._module = self._first = self._invert(problem.task)
-        self._next = self._invert(problem.follower) if problem.follower else None
+        self._searching = self._first = self._search_of(problem.task, place)
+        self._next = self._search_of(problem.follower, place) if problem.follower else None
         self._watch = Stopwatch()
         self.finisher = Finisher(ledger)
         self._writer = ResultWriter(
@@ -179,7 +179,7 @@ class _UnitSearch:
         )
         events = EventLog(ledger.folder.inside(f"log/events.rank{place.rank}.jsonl"), place.rank)
         self.progress = next(c for c in callbacks if isinstance(c, StageProgress))
-        self._local, self._stride = place.local, place.world
+        self._stride = place.world
         watch = _FolderWatch(ledger, self.finisher)
         self._callbacks = [watch, self._watch, events, self._writer, *callbacks]
 
@@ -195,7 +195,7 @@ class _UnitSearch:
         self._read_ahead(unit + self._stride)
         if good_ones:
             self._fit(unit, good_ones)
-            faults = self._faults()
+            faults = self._searching.faults
         seconds = {i: s for i, s in self._watch.seconds.items() if i in ids}
         failures |= self._writer.failures
         entry = Entry(ids, seconds, failures, faults, dict(self._writer.errors))
@@ -244,43 +244,29 @@ class _UnitSearch:
     def _fit_from(
         self, path: Path | None, unit: int, indices: Sequence[int], checkpointing: Checkpointing
     ) -> None:
-        module = self._begin(unit)
-        module.units = (tuple(indices),)
+        origin = self._begin(unit)
         self.progress.place(self._ledger.done + self._ledger.begun - 1, len(self._units))
         callbacks = [*self._callbacks, checkpointing]
-        trainer = make_trainer(self._config.trainer, callbacks, self._logger, self._local)
         _log.debug("batch %d goes on from %s", unit, path or "the start")
         try:
-            trainer.fit(module, ckpt_path=path)
+            self._searching.fit(indices, callbacks, logger=self._logger, path=path, origin=origin)
         except SIGTERMException:
             # Lightning's handler was set for a moment, before ours was set again.
-            if module.unit < module.count:
+            if not self._searching.ended:
                 raise Stopped(signal.SIGTERM) from None
-        # Trainers are reference cycles: what this one has would stay until Python looks for those.
-        trainer.strategy.optimizers = []
-        trainer.strategy.lr_scheduler_configs = []
 
-    def _invert(self, task: InverseTask) -> ILOInversion:
-        return ILOInversion(task, compile=self._config.compile, keep_results=False)
+    def _search_of(self, task: InverseTask, place: Place) -> BatchSearch:
+        return BatchSearch(task, self._config.trainer, self._config.compile, place.local)
 
-    def _begin(self, unit: int) -> ILOInversion:
-        """Choose the module that searches a batch, and tell it how many steps there were before."""
-        self._module = self._first
+    def _begin(self, unit: int) -> int:
+        """Choose what searches a batch, and return how many steps there were before."""
+        self._searching = self._first
         steps = self._task.schedule.total_steps
-        self._first.origin = unit * steps
-        follower = self._next
-        if follower is not None and unit:
-            start = follower.task.start
+        follower = self._next and self._next.module.task
+        if self._next is not None and follower is not None and unit:
+            start = follower.start
             assert isinstance(start, Predecessors)
             if start.find(self._task.source.ids[self._units[unit][0]]):
-                self._module = follower
-                follower.origin = steps + (unit - 1) * follower.task.schedule.total_steps
-        return self._module
-
-    def _faults(self) -> dict[str, int]:
-        walk = self._module.walk
-        counts = {
-            image_id: sum(int(r.faults[i]) for r in walk.records if r.faults is not None)
-            for i, image_id in enumerate(walk.batch.ids)
-        }
-        return {image_id: count for image_id, count in counts.items() if count}
+                self._searching = self._next
+                return steps + (unit - 1) * follower.schedule.total_steps
+        return unit * steps

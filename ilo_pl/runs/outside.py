@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from ilo_pl.config.outside import OutsideMethod
 from ilo_pl.errors import IloError, InputError
@@ -45,24 +46,36 @@ def restore(
         told(f"{image_id} ({index + 1}/{len(source.ids)})")
         try:
             batch = source.load([index])
-            seconds = _restore(folder, batch, method, sigma)
+            image, seconds = restore_one(batch, method, sigma)
         except IloError as error:
             yield Entry((image_id,), failures={image_id: error.what})
             continue
+        folder.write_image("reconstructions", image_id, image)
         _keep(folder, batch, origin, save_measurements)
         yield Entry((image_id,), seconds={image_id: seconds})
 
 
-def _restore(folder: RunFolder, batch: Batch, method: OutsideMethod, sigma: float) -> float:
-    """Write the reconstruction of one image; return how long it took to find."""
+def restore_one(batch: Batch, method: OutsideMethod, sigma: float) -> tuple[Tensor, float]:
+    """Restore one image.
+
+    Args:
+        batch: its measurements.
+        method: by which.
+        sigma: their noise's standard deviation in 8-bit grey levels.
+
+    Returns:
+        The image ``(C, H, W)`` in [-1, 1], and how long it took to find.
+
+    Raises:
+        IloError: the image is not for this method, or it found nothing of use.
+    """
     began = time.perf_counter()
     method.check_image(batch.operator)
     image = method.restore(batch.operator, batch.measurements[0], sigma)
     seconds = time.perf_counter() - began
     if not bool(torch.isfinite(image).all()):
         raise InputError(f"The method {method.name!r} found values that are NaN or infinite.")
-    folder.write_image("reconstructions", batch.ids[0], image)
-    return seconds
+    return image, seconds
 
 
 def _keep(

@@ -20,7 +20,7 @@ from ilo_pl.evaluation.posterior import score_posteriors
 from ilo_pl.evaluation.report import MAX_ROWS, row_of, write_grid
 from ilo_pl.evaluation.run_page import ANIMATION, LOSSES
 from ilo_pl.io.tables import write_seconds
-from ilo_pl.io.video import RATE, check_decoder, frame_rate, is_video, unpacked, write_video
+from ilo_pl.io.video import RATE, check_decoder, frame_rate, is_video, write_video
 from ilo_pl.operators import Classifier
 from ilo_pl.operators.config import ClassifierSpec
 from ilo_pl.runs.entry import Entry
@@ -28,7 +28,7 @@ from ilo_pl.runs.ledger import FAILURES, Ledger
 from ilo_pl.runs.loop import Problem, search
 from ilo_pl.runs.outside import restore
 from ilo_pl.runs.report import leave
-from ilo_pl.runs.setup import Assembly, assemble
+from ilo_pl.runs.setup import Assembly, assemble, reached
 
 
 def run(
@@ -58,7 +58,7 @@ def run(
         IloError: something about the configuration, the input or the output cannot be used.
         Stopped: a signal ended the run.
     """
-    with unpacked(Path(config.input or "")) as given:
+    with reached(config.input or "") as given:
         ready = assemble(config, given, launch)
         return _run(ready, console, label, callbacks)
 
@@ -112,7 +112,7 @@ def check(config: RunConfig) -> None:
     Raises:
         IloError: something about the configuration, the input or the output cannot be used.
     """
-    with unpacked(Path(config.input or "")) as given:
+    with reached(config.input or "") as given:
         assemble(config, given, launch=False)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,14 +20,17 @@ from ilo_pl.io.find import find_images
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import GREY_LEVELS, image_size
 from ilo_pl.io.measurements import SUFFIX, Origin, find_measurements
+from ilo_pl.io.remote import fetched, is_remote
+from ilo_pl.io.video import unpacked
 from ilo_pl.operators.config import ClassifierSpec
+from ilo_pl.operators.makers import OperatorMaker
 from ilo_pl.runs.batch_size import measured_batch_size
 from ilo_pl.runs.content import belongings
 from ilo_pl.runs.frames import Predecessors
 from ilo_pl.runs.ledger import await_run
 from ilo_pl.runs.place import Place, make_place, with_devices
 from ilo_pl.runs.record import RunRecord
-from ilo_pl.runs.sources import ImageFolder, MeasurementFolder, check_generated
+from ilo_pl.runs.sources import ImageFolder, MeasurementFolder, Picture, check_generated
 from ilo_pl.runs.trainer import choose_precision, uses_cuda
 
 # A reconstruction, its measurements and its stages as PNG, and its latents, seen at 1024 x 1024, and its
@@ -70,6 +74,11 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
             f"The method {config.method.name!r} cannot be resumed.",
             hint="Leave resume=true out and give a new output folder.",
         )
+    if is_remote(config.output):
+        raise ConfigurationError(
+            f"output={config.output} is not on this machine, and a run folder is written there.",
+            hint="engine=ray writes elsewhere; or copy the folder when the run is done.",
+        )
     files = {} if config.input is None else find_measurements(given) or find_images(given)
     config = with_devices(config, len(files) or config.samples, launch)
     place = make_place(config, launch)
@@ -87,14 +96,25 @@ def assemble(config: RunConfig, given: Path, launch: bool) -> Assembly:
         config.outside.require()
         config.outside.check_image(_first(source, bad).operator)
     config = _with_batch_size(config, place, folder, generator, source)
-    task = None if config.outside else _task(config, generator, source, config.schedule)
+    task = None if config.outside else make_task(config, generator, source, config.schedule)
     later = None if config.outside else config.following
     start = Predecessors(folder, source.ids)
-    follower = _task(config, generator, source, later, start) if later else None
+    follower = make_task(config, generator, source, later, start) if later else None
     if begins:
         folder.check(bytes_needed=len(source.ids) * _bytes_of_an_image(generator, task))
     needed = belongings(config, files)
     return Assembly(config, place, folder, needed, references, source, origin, bad, task, follower)
+
+
+@contextmanager
+def reached(given: str) -> Iterator[Path]:
+    """Yield where the images of a run are on this machine: videos are unpacked, what is elsewhere is fetched.
+
+    Raises:
+        IloError: they cannot be read.
+    """
+    with fetched(given) if is_remote(given) else unpacked(Path(given)) as here:
+        yield here
 
 
 def _bytes_of_an_image(generator: SplitGenerator, task: InverseTask | None) -> int:
@@ -125,7 +145,7 @@ def _with_batch_size(
 
         def make(count: int) -> InverseTask:
             sized = config.model_copy(update={"batch_size": count})
-            return _task(sized, generator, source, config.schedule)
+            return make_task(sized, generator, source, config.schedule)
 
         cuda = uses_cuda(config.trainer)
         size = measured_batch_size(
@@ -152,13 +172,18 @@ def _known_batch_size(config: RunConfig, place: Place, folder: RunFolder) -> int
     return record.batch_size if record is not None else None
 
 
-def _task(
+def make_task(
     config: RunConfig,
     generator: SplitGenerator,
     source: MeasurementSource,
     schedule: Schedule,
     start: Start | None = None,
 ) -> InverseTask:
+    """Return the inverse problem of a configuration whose batch size is a number.
+
+    Raises:
+        IloError: source, generator and schedule do not fit each other.
+    """
     assert config.batch_size != "auto"
     strength = config.noise.strength
     return InverseTask(
@@ -191,15 +216,23 @@ def _source(
     if next(iter(files.values())).suffix.lower() == SUFFIX:
         saved = MeasurementFolder(files, config.operator, config.noise, generator)
         return saved, saved.origin, saved.check(together)
-    images = ImageFolder(
+    maker = config.operator.maker(shape, config.seed)
+    images = image_source(config, files, generator, maker)
+    return images, origin, images.check(together)
+
+
+def image_source(
+    config: RunConfig, files: Mapping[str, Picture], generator: SplitGenerator, maker: OperatorMaker
+) -> ImageFolder:
+    """Return images as the source of the measurements that a configuration says."""
+    return ImageFolder(
         files,
-        config.operator.maker(shape, config.seed),
+        maker,
         generator,
         config.seed,
         simulate=config.simulate,
         noise=config.noise,
     )
-    return images, origin, images.check(together)
 
 
 def _references(config: RunConfig, files: Mapping[str, Path]) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.generators import SplitGenerator
 from ilo_pl.generators.resized import size_of
 from ilo_pl.inversion.source import Batch, check_finite
+from ilo_pl.io.encoded import PictureFile
 from ilo_pl.io.images import LoadedImage, image_size, load_image
 from ilo_pl.io.measurements import load_measurements, load_origin
 from ilo_pl.operators import ForwardOperator
@@ -22,12 +23,15 @@ from ilo_pl.operators.noise import NoiseModel, NoiseSpec
 from ilo_pl.runs.batches import Remembering, first_usable
 from ilo_pl.spec import Spec
 
+# A file, or a picture that was read already.
+Picture = PictureFile | LoadedImage
+
 
 class ImageFolder(Remembering):
     """Images that are measured when they are needed, or that are the measurements themselves.
 
     Args:
-        files: image files by id.
+        files: image files by id, or pictures that were read already.
         maker: makes the operator of some images.
         generator: what makes such images.
         seed: seed of the noise.
@@ -37,7 +41,7 @@ class ImageFolder(Remembering):
 
     def __init__(
         self,
-        files: Mapping[str, Path],
+        files: Mapping[str, Picture],
         maker: OperatorMaker,
         generator: SplitGenerator,
         seed: int,
@@ -70,11 +74,11 @@ class ImageFolder(Remembering):
         errors: dict[str, InputError] = {}
         for image_id, path in self._files.items():
             try:
-                size = image_size(path)
+                size = _size(path) if isinstance(path, LoadedImage) else image_size(path)
                 if self._simulate:
                     key = self._maker.fitting(size)
                     measured = f"If it is what was measured: simulate=false {key}." if key else ""
-                    check_generated(path, size, self._generator, measured)
+                    check_generated(self._name(image_id), size, self._generator, measured)
             except InputError as error:
                 errors[image_id] = error
         good = [i for i, image_id in enumerate(self.ids) if image_id not in errors]
@@ -98,14 +102,22 @@ class ImageFolder(Remembering):
             self._asked, self._decoded = tuple(ids), {}
         for image_id in ids:
             if image_id not in self._decoded:
-                self._decoded[image_id] = load_image(self._files[image_id])
+                file = self._files[image_id]
+                self._decoded[image_id] = (
+                    file if isinstance(file, LoadedImage) else load_image(file)
+                )
         return [self._decoded[image_id] for image_id in ids]
+
+    def _name(self, image_id: str) -> object:
+        """Return what errors call an image."""
+        file = self._files[image_id]
+        return f"The image {image_id!r}" if isinstance(file, LoadedImage) else file
 
     def _measure(
         self, ids: Sequence[str], images: Sequence[LoadedImage], operator: ForwardOperator
     ) -> Tensor:
         for image_id, image in zip(ids, images, strict=True):
-            check_generated(self._files[image_id], _size(image), self._generator)
+            check_generated(self._name(image_id), _size(image), self._generator)
         measured: Tensor = operator(torch.stack([image.rgb for image in images]))
         # What a mask hides has no noise either.
         return operator.hide(self._noise.apply(measured, self._seed, ids))
@@ -126,7 +138,7 @@ class ImageFolder(Remembering):
             wanted = (3, *shape[1:])
             if not hint and wanted == self._generator.image_shape:
                 hint = _other_size(self._generator, _size(image))
-            check_size(self._files[image_id], _size(image), wanted, "the operator measures", hint)
+            check_size(self._name(image_id), _size(image), wanted, "the operator measures", hint)
         given = torch.stack([image.rgb for image in images])
         given = given if shape[0] == 3 else given.mean(1, keepdim=True)
         # Only what the operator can measure counts: a masked picture is zero where the mask is.
@@ -238,7 +250,7 @@ def _size(image: LoadedImage) -> tuple[int, int]:
 
 
 def check_size(
-    path: Path,
+    path: object,
     size: tuple[int, int],
     image_shape: tuple[int, ...],
     who: str = "the generator makes",
@@ -256,12 +268,12 @@ def check_size(
 
 
 def check_generated(
-    path: Path, size: tuple[int, int], generator: SplitGenerator, hint: str = ""
+    path: object, size: tuple[int, int], generator: SplitGenerator, hint: str = ""
 ) -> None:
     """Find out whether an image is one that a generator could have made.
 
     Args:
-        path: its file.
+        path: its file, or what it is called.
         size: its width and height.
         generator: the generator.
         hint: what else it may be.

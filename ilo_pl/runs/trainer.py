@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -55,6 +56,9 @@ def make_trainer(
             deterministic=config.deterministic or None,
             callbacks=list(callbacks),
             logger=logger or False,
+            # Lightning's own would write into the working directory, and to the screen.
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+            enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError, ImportError) as error:

@@ -23,6 +23,8 @@ from ilo_pl.operators import Mask
 from ilo_pl.runs.latents import write_latents
 from ilo_pl.runs.posterior import write_posterior
 
+NEVER_FINITE = "its loss was never finite, so that there was nothing to follow"
+
 
 class ResultWriter(ResultCallback):
     """Write the image, its measurements, every stage's image, the latents, and samples where there are any.
@@ -69,10 +71,8 @@ class ResultWriter(ResultCallback):
             OutputError: a file could not be written.
         """
         assert isinstance(pl_module, ILOInversion)
-        if _never_finite(result, pl_module.task.schedule):
-            self.failures[result.id] = (
-                "its loss was never finite, so that there was nothing to follow"
-            )
+        if never_finite(result, pl_module.task.schedule):
+            self.failures[result.id] = NEVER_FINITE
             return
         images = {f"reconstructions/{result.id}": result.image}
         if result.picture is not None:
@@ -112,7 +112,7 @@ class ResultWriter(ResultCallback):
         return [*written, latents]
 
 
-def _never_finite(result: Reconstruction, schedule: Schedule) -> bool:
+def never_finite(result: Reconstruction, schedule: Schedule) -> bool:
     """Return whether no step of the search had a loss, or what it ended with has none."""
     # A deviation alone explains anything, and what it deviates from was never found.
     found = [r for r in result.stages if schedule.stages[r.stage].solver != "proximal"]
