@@ -30,6 +30,7 @@ ROOMS = [
     "callbacks",
     "config",
     "runs",
+    "deepinv",
     "prepare",
     "paper",
     "cli",
