@@ -198,4 +198,4 @@ def _scores(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores]:
         return score_guided(folder, found, classifier, target)
     references = {i: path for i, path in ready.references.items() if i in found}
     score_posteriors(folder, found, references)
-    return score_run(folder, references, errors=whole.errors)
+    return score_run(folder, references, errors=whole.errors, further=config.metrics)
