@@ -111,7 +111,9 @@ def make_logger(config: LoggerConfig, folder: Path) -> Logger | None:
     return made
 
 
-def _remote_logger(config: LoggerConfig, folder: Path) -> Logger:
+def _remote_logger(
+    config: LoggerConfig, folder: Path
+) -> loggers.WandbLogger | loggers.MLFlowLogger:
     """Return a logger that may have a server."""
     if config.name == "wandb":
         folder.mkdir(parents=True, exist_ok=True)
