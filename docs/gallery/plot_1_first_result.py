@@ -29,6 +29,7 @@ task = InverseTask(generator, operator, measurements, schedule=schedule, ids=["p
 inversion = ILOInversion(task, compile=False)
 trainer = pl.Trainer(
     accelerator="cpu",
+    precision="bf16-mixed",
     logger=False,
     enable_checkpointing=False,
     enable_progress_bar=False,

@@ -3,7 +3,7 @@ Four methods, one engine
 ========================
 
 CSGM, PULSE, Sparse-Gen and ILO are four files for the same engine; see :doc:`../searches` for what each minimises. Here each has
-20 steps on a photo that was reduced eight times, and what is shown is the generator's own picture
+16 steps on a photo that was reduced eight times, and what is shown is the generator's own picture
 (``consistency=False``, no deviation).
 """
 
@@ -22,10 +22,10 @@ measurements = operator(photo)
 
 plain = {"deviation": {"steps": 0}}
 schedules = {
-    "csgm": load_method("csgm", steps=20, **plain),
-    "pulse": load_method("pulse", steps=20, **plain),
-    "sparse_gen": load_method("sparse_gen", steps=[15, 5], **plain),
-    "ilo": load_method("ilo", "super_resolution", steps=[8, 6, 6], **plain),
+    "csgm": load_method("csgm", steps=16, **plain),
+    "pulse": load_method("pulse", steps=16, **plain),
+    "sparse_gen": load_method("sparse_gen", steps=[12, 4], **plain),
+    "ilo": load_method("ilo", "super_resolution", steps=[6, 5, 5], **plain),
 }
 
 # %%
@@ -37,6 +37,7 @@ for name, schedule in schedules.items():
     inversion = ILOInversion(task, compile=False)
     trainer = pl.Trainer(
         accelerator="cpu",
+        precision="bf16-mixed",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
