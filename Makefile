@@ -1,6 +1,7 @@
 # Two commands set everything up on a machine with Python 3.11 and make:
 #   make demo   restore the shipped portrait; pictures and figures in demo/
 #   make test   linters, types and tests; a selection of them with the oldest versions of what it needs
+#   make docs   the pages of docs/ with an executed gallery, in docs/_build/html; minutes of one core
 # And on a machine with a CUDA device, with or without a network (docs/scaling.md):
 #   make test-gpu
 PYTHON ?= python3.11
@@ -13,7 +14,7 @@ SELECTION := tests/inversion tests/io tests/callbacks tests/test_inversion.py te
 	tests/test_measuring.py tests/operators/test_linear.py
 GPU := .venv-gpu
 
-.PHONY: demo test test-newest test-oldest test-gpu wheels clean
+.PHONY: demo docs test test-newest test-oldest test-gpu wheels clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -27,6 +28,9 @@ test-newest: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 # Old versions warn of newer ones beside them, so warnings are no errors there.
 test-oldest: $(OLDEST)/installed
@@ -58,10 +62,14 @@ $(VENV)/installed-dev: Makefile pyproject.toml setup.cfg | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@ $(VENV)/installed
 
+$(VENV)/installed-docs: Makefile pyproject.toml setup.cfg | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
+	touch $@
+
 $(OLDEST)/installed: tests/oldest.txt pyproject.toml setup.cfg
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -r tests/oldest.txt "pytest>=8" "hypothesis>=6" -e .
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(GPU) wheels demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(OLDEST) $(GPU) wheels demo docs/_build docs/auto_gallery docs/generated build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

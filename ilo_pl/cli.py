@@ -48,7 +48,8 @@ def cli() -> None:
 
 @cli.command()
 @run_keys(metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]")
-def invert(overrides: tuple[str, ...]) -> None:
+@click.option("-m", "--multirun", is_flag=True, help="A run for every combination of values.")
+def invert(overrides: tuple[str, ...], multirun: bool) -> None:
     """Invert an image or a folder of images.
 
     \b
@@ -57,6 +58,7 @@ def invert(overrides: tuple[str, ...]) -> None:
     ilo-pl invert input=faces/ reference=faces/ output=results batch_size=4
     ilo-pl invert input=faces/ output=results trainer.devices=4 resume=true
     ilo-pl invert input=s3://bucket/faces output=s3://bucket/results engine=ray batch_size=8
+    ilo-pl invert --multirun input=faces/ reference=faces/ method=ilo,csgm seed=0,1 output=sweep
 
     Ends with status 0; 2 when something asked for cannot be done; 3 when some images could not be used
     (failures.csv); 128 and the signal's number when a signal stopped it: the same command with resume=true
@@ -68,8 +70,13 @@ def invert(overrides: tuple[str, ...]) -> None:
     from ilo_pl.config.compose import load_config
     from ilo_pl.evaluation.report import scores_table
     from ilo_pl.runs.ledger import FAILURES
+    from ilo_pl.runs.multirun import run_all
     from ilo_pl.runs.run import run
 
+    if multirun:
+        let_interrupts_unwind()
+        done = run_all(overrides, Console(), Console(stderr=True))
+        click.get_current_context().exit(0 if done else SOME_FAILED)
     config = load_config(overrides)
     let_interrupts_unwind()
     if config.engine.name == "ray":

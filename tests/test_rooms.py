@@ -31,6 +31,7 @@ ROOMS = [
     "config",
     "runs",
     "cluster",
+    "deepinv",
     "prepare",
     "paper",
     "cli",

@@ -11,7 +11,17 @@ from ilo_pl.errors import ConfigurationError
 from ilo_pl.io.remote import is_remote
 
 # What a resumed run may have otherwise: none of these reaches the results.
-FREE = ("output", "reference", "resume", "allow_changes", "logger", "report", "animation", "engine")
+FREE = (
+    "output",
+    "reference",
+    "resume",
+    "allow_changes",
+    "logger",
+    "metrics",
+    "report",
+    "animation",
+    "engine",
+)
 FREE_TRAINER = ("accelerator", "devices", "num_nodes", "checkpoint_minutes", "checkpoint_steps")
 
 

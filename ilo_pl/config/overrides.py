@@ -21,6 +21,7 @@ from ilo_pl.errors import ConfigurationError
 # Beyond these the parser takes its time, and no key has any use for it.
 MAX_LENGTH = 10_000
 MAX_DEPTH = 20
+MAX_VALUES = 10_000
 SHOWN = 200
 
 
@@ -50,6 +51,40 @@ def read_overrides(texts: Sequence[str], paths: Collection[str] = ()) -> list[As
         ConfigurationError: a text is not of that form, deletes a key, or has several values.
     """
     return [_read(text, paths) for text in texts]
+
+
+def expanded(texts: Sequence[str], paths: Collection[str] = ()) -> dict[str, list[str]]:
+    """Return what each ``key=value`` stands for in a sweep: one text, or one for each of its values.
+
+    Several values are ``key=a,b``, ``choice(a,b)`` or ``range(1,4)``, as in Hydra.
+
+    Args:
+        texts: as they were typed.
+        paths: dotted keys of files and folders.
+
+    Returns:
+        Texts for :func:`read_overrides` by key.
+
+    Raises:
+        ConfigurationError: a text is malformed, has values that cannot be listed, or a key is given twice.
+    """
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        _check_text(text)
+        try:
+            parsed, _ = _parse(text, paths)
+            key = parsed.key_or_group
+            listed = [text]
+            if parsed.is_sweep_override():
+                listed = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+        except (HydraException, ValueError, TypeError, NotImplementedError, RecursionError):
+            raise _malformed(text) from None
+        if len(listed) > MAX_VALUES:
+            raise ConfigurationError(f"{text[:SHOWN]!r} has more than {MAX_VALUES} values.")
+        if key in found:
+            raise ConfigurationError(f"The key {key!r} is given twice.")
+        found[key] = listed
+    return found
 
 
 def once(assignments: Sequence[Assignment]) -> dict[str, Any]:
@@ -152,13 +187,16 @@ def _malformed(text: str) -> ConfigurationError:
 def _several(key: str, text: str) -> ConfigurationError:
     """Return the error about a value that Hydra would start several runs for."""
     value = text.partition("=")[2]
-    hint = "Give the command once for each value, each with another output=."
+    hint = (
+        "Give the command once for each value, each with another output=, or once with --multirun."
+    )
     if key == "method":
         hint = f"{hint} ilo-pl experiment compares methods: methods=[ilo,csgm]."
     elif "(" not in value:
         hint = (
             f"Write a list in brackets: {key}=[{value[:SHOWN]}]; a text with commas in quotes: "
-            f"{_quoted(key, value)}. For several runs, give the command once for each value."
+            f"{_quoted(key, value)}. For several runs, give the command once for each value, or once with "
+            "--multirun."
         )
     return ConfigurationError(
         f"{text[:SHOWN]!r} gives {key} several values; one run has one.", hint=hint

@@ -11,6 +11,7 @@ from ilo_pl.config.method import FollowConfig, FollowNone, MethodConfig
 from ilo_pl.config.outside import OutsideMethod
 from ilo_pl.config.trainer import LoggerConfig, TrainerConfig
 from ilo_pl.errors import ConfigurationError
+from ilo_pl.evaluation.further import check_metrics
 from ilo_pl.generators.config import GeneratorConfig, Seed
 from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.operators.config import OperatorSpec
@@ -40,6 +41,7 @@ class RunConfig(Spec):
     compile: bool | Literal["auto", "max-autotune"] = "auto"
     consistency: bool | Literal["auto"] = "auto"
     grain: bool = True
+    metrics: tuple[str, ...] = ()
     report: bool = True
     animation: bool = False
     task: TaskConfig
@@ -54,6 +56,7 @@ class RunConfig(Spec):
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse parts that do not go together."""
+        check_metrics(self.metrics, self.reference is not None)
         if isinstance(self.method, OutsideMethod):
             self.method.check(self.operator, self.noise)
         if self.ordered:

@@ -41,8 +41,12 @@ class LoggerConfig(Spec):
         name: its name.
         project: how its server groups runs.
         uri: its server.
+        pictures: of how many images, the first ones, pictures of all stages are logged.
+        offline: write into the run folder only, for ``wandb sync`` later.
     """
 
     name: Literal["csv", "tensorboard", "wandb", "mlflow", "none"] = "csv"
     project: str = "ilo_pl"
     uri: str | None = None
+    pictures: Annotated[int, Field(ge=0, le=10**6)] = 4
+    offline: bool = False

@@ -17,6 +17,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
+from ilo_pl.evaluation.further import further_scores
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import load_image
 from ilo_pl.io.tables import write_table
@@ -110,6 +111,7 @@ def score_run(
     references: Mapping[str, Path],
     device: torch.device | str = "cpu",
     errors: Mapping[str, tuple[float, float]] | None = None,
+    further: Sequence[str] = (),
 ) -> list[Scores]:
     """Score every reconstruction of a run folder that has a reference and write ``metrics.csv``.
 
@@ -119,6 +121,7 @@ def score_run(
         device: where the scores are computed; on a GPU several images at a time.
         errors: RMS of A x - y in 8-bit grey levels, of what the search found and of what is returned, by id; with
             them ``metrics.csv`` has a row for images without a reference too.
+        further: names of further metrics (:mod:`ilo_pl.evaluation.further`), for more columns.
     """
     paths = sorted((folder.path / "reconstructions").glob("*.png"))
     scores = _score([path for path in paths if path.stem in references], references, device)
@@ -126,10 +129,20 @@ def score_run(
         image_id: {"id": image_id, **_errors(pair)} for image_id, pair in (errors or {}).items()
     }
     for score in scores:
-        rows[score.id] = {**asdict(score), **rows.get(score.id, {})}
+        more = _further(folder, score.id, references[score.id], further)
+        rows[score.id] = {**asdict(score), **more, **rows.get(score.id, {})}
     if rows:
         write_table(folder, "metrics.csv", list(rows.values()))
     return scores
+
+
+def _further(
+    folder: RunFolder, image_id: str, reference: Path, names: Sequence[str]
+) -> dict[str, float]:
+    if not names:
+        return {}
+    result = load_image(folder.path / "reconstructions" / f"{image_id}.png").rgb
+    return further_scores(names, result, load_image(reference).rgb)
 
 
 def _errors(pair: tuple[float, float]) -> dict[str, Any]:

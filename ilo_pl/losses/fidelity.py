@@ -34,7 +34,7 @@ def mean_absolute_error(predicted: Tensor, measurements: Tensor, observed: Tenso
 def dead_zone_linear(
     predicted: Tensor, measurements: Tensor, observed: Tensor, width: float
 ) -> Tensor:
-    """Return the mean of max(0, |error| - width): errors up to ``width`` cost nothing.
+    """Return the mean of ``max(0, abs(error) - width)``: errors up to ``width`` cost nothing.
 
     The dead-zone linear penalty of Boyd and Vandenberghe, Convex Optimization, section 6.1.2, which the
     published ILO code offers. Other arguments as for :func:`mse`.

@@ -16,7 +16,8 @@ from ilo_pl.errors import ConfigurationError, unknown
 from ilo_pl.operators.base import ForwardOperator, LinearOperator
 from ilo_pl.operators.composition import compose
 from ilo_pl.operators.function import FunctionOperator, as_real, try_out
-from ilo_pl.operators.pointwise import Grey
+from ilo_pl.operators.mask import Mask
+from ilo_pl.operators.pointwise import Grey, Identity
 
 CONVERSIONS = ("rgb", "grey", "two_channels")
 RANGES = ("signed", "unit")
@@ -32,6 +33,9 @@ def deepinv_operator(
     complex_input: bool = False,
 ) -> ForwardOperator:
     """Return a physics of DeepInverse as a forward operator; its noise model and sensor are left out.
+
+    Inpainting of whole pixels and denoising become :class:`Mask` and :class:`Identity`, which say of single
+    pixels what losses and measured consistency make use of.
 
     Args:
         physics: a ``deepinv.physics.Physics`` that measures one tensor. It is put into evaluation mode
@@ -59,10 +63,29 @@ def deepinv_operator(
     shape = parts[-1].measurement_shape if parts else image_shape
     if len(shape) != 3:
         raise ConfigurationError(f"to_input makes {shape}; a physics takes images (C, H, W).")
+    known = _known(physics, (shape[0], shape[1], shape[2])) if not complex_input else None
+    if known is not None:
+        parts.append(known)
+        return parts[0] if len(parts) == 1 else compose(parts)
     noiseless = NoiselessPhysics(physics, complex_input)
     kind = PhysicsOperator if linear else FunctionOperator
     parts.append(kind(noiseless, (shape[0], shape[1], shape[2])))
     return parts[0] if len(parts) == 1 else compose(parts)
+
+
+def _known(physics: Any, shape: tuple[int, int, int]) -> LinearOperator | None:
+    """Return the operator of this package that a physics is, if any."""
+    from deepinv.physics import Denoising, Inpainting
+
+    mask = getattr(physics, "mask", None)
+    if type(physics) is Denoising and isinstance(mask, Tensor) and bool((mask == 1).all()):
+        return Identity(shape)
+    if type(physics) is not Inpainting or not isinstance(mask, Tensor) or mask.ndim != 4:
+        return None
+    pixels = mask[:, :1]
+    binary = bool(((mask == 0) | (mask == 1)).all()) and bool((mask == pixels).all())
+    whole = tuple(mask.shape[1:]) in (shape, (1, *shape[1:])) and bool(mask.any(-1).any(-1).all())
+    return Mask(pixels, shape[0]) if binary and whole else None
 
 
 def _to_range(value_range: str, image_shape: tuple[int, int, int]) -> list[ForwardOperator]:

@@ -76,7 +76,7 @@ class Grey(LinearOperator):
         return measurements * self.weights
 
     def correction(self, residual: Tensor, rho: float | Tensor = 0.0) -> Tensor:
-        """Return A* r / (|w|^2 + rho), w the luma's weights."""
+        """Return ``A* r / (|w|^2 + rho)``, w the luma's weights."""
         return self.adjoint(residual) / (self.weights.square().sum() + rho)
 
     def picture(self, measurements: Tensor) -> Tensor:

@@ -83,10 +83,9 @@ def search(
     """
     with StopSignals(orphaned) as stop, quiet_lightning(), tf32(config.trainer.tf32):
         try:
-            logger = make_logger(config.logger, ledger.folder.inside("log"))
-            one = _UnitSearch(
-                config, problem, ledger, place, callbacks, stop, None if place.rank else logger
-            )
+            logs = ledger.folder.inside("log")
+            logger = None if place.rank else make_logger(config.logger, logs)
+            one = _UnitSearch(config, problem, ledger, place, callbacks, stop, logger)
             _search(one, ledger, place, stop)
         except OSError as error:  # from within Lightning or a logger; what we write says more
             ledger.check_there()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from pytorch_lightning.plugins.environments import (
@@ -19,7 +18,7 @@ from ilo_pl.config.run import RunConfig
 from ilo_pl.config.trainer import TrainerConfig
 from ilo_pl.errors import ConfigurationError
 from ilo_pl.inversion.processes import Processes
-from ilo_pl.runs.trainer import make_logger, make_trainer, quiet_lightning, uses_cuda
+from ilo_pl.runs.trainer import check_logger, make_trainer, quiet_lightning, uses_cuda
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def make_place(config: RunConfig, launch: bool) -> Place:
     if config.outside:
         return Place()
     with quiet_lightning():
-        make_logger(config.logger, Path(config.output) / "log")
+        check_logger(config.logger)
         make_trainer(config.trainer, [])
     # A job of SLURM's may well run the command once; who calls torchrun wants its processes.
     if not several and not TorchElasticEnvironment.detect():

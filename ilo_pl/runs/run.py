@@ -12,6 +12,7 @@ from rich.markup import escape
 from ilo_pl.callbacks.animation import SearchAnimation
 from ilo_pl.callbacks.loss_trace import LossTrace
 from ilo_pl.callbacks.progress import StageProgress
+from ilo_pl.callbacks.stage_pictures import StagePictures
 from ilo_pl.config.run import RunConfig
 from ilo_pl.errors import ConfigurationError, InputError
 from ilo_pl.evaluation.guided import GuidedScores, score_guided
@@ -96,7 +97,9 @@ def _watchers(ready: Assembly) -> list[pl.Callback]:
     """Return what watches the search for those who look at it later."""
     config, folder = ready.config, ready.folder
     losses = [LossTrace(folder, LOSSES)] if config.report else []
-    return [*losses, *([SearchAnimation(folder, ANIMATION)] if config.animation else [])]
+    pictures = [StagePictures(config.logger.pictures)] if config.logger.pictures else []
+    animations = [SearchAnimation(folder, ANIMATION)] if config.animation else []
+    return [*losses, *pictures, *animations]
 
 
 def _missing_share(ready: Assembly) -> float:
@@ -195,4 +198,4 @@ def _scores(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores]:
         return score_guided(folder, found, classifier, target)
     references = {i: path for i, path in ready.references.items() if i in found}
     score_posteriors(folder, found, references)
-    return score_run(folder, references, errors=whole.errors)
+    return score_run(folder, references, errors=whole.errors, further=config.metrics)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning import loggers
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -69,33 +72,60 @@ def make_trainer(
         ) from error
 
 
-def make_logger(config: LoggerConfig, folder: Path) -> Logger | None:
-    """Return the logger of a configuration, which writes into a folder.
+def check_logger(config: LoggerConfig) -> None:
+    """See that a logger's package can be imported; nothing is written.
 
     Raises:
-        ConfigurationError: its package is not installed.
+        ConfigurationError: it cannot.
     """
-    from pytorch_lightning import loggers
-
+    packages = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
     try:
-        match config.name:
-            case "none":
-                return None
-            case "csv":
-                return CSVLogger(folder, name="")
-            case "tensorboard":
-                return loggers.TensorBoardLogger(folder, name="")
-            case "wandb":
-                return loggers.WandbLogger(project=config.project, save_dir=folder)
-            case "mlflow":
-                return loggers.MLFlowLogger(
-                    config.project, tracking_uri=config.uri, save_dir=str(folder)
-                )
+        if config.name in packages:
+            import_module(packages[config.name])
     except ImportError as error:
         raise ConfigurationError(
             f"logger={config.name} needs a package that cannot be imported: {error}",
-            hint="Install it, or use logger=csv.",
+            hint=f"pip install 'ilo_pl[{config.name}]', or use logger=csv.",
         ) from None
+
+
+def make_logger(config: LoggerConfig, folder: Path) -> Logger | None:
+    """Return the logger of a configuration, which writes into a folder, begun.
+
+    Raises:
+        ConfigurationError: its package is not installed, or it cannot be begun, as without its server.
+    """
+    check_logger(config)
+    match config.name:
+        case "none":
+            return None
+        case "csv":
+            return CSVLogger(folder, name="")
+        case "tensorboard":
+            return loggers.TensorBoardLogger(folder, name="")
+    try:
+        made = _remote_logger(config, folder)
+        _ = made.experiment  # not at the first step, which may be minutes away
+    except Exception as error:  # their packages have errors of many kinds
+        offline = "logger.uri=null" if config.name == "mlflow" else "logger.offline=true"
+        raise ConfigurationError(
+            f"logger={config.name} could not be begun: {type(error).__name__}: {error}",
+            hint=f"{offline} writes into the run folder only; logger=csv needs nothing.",
+        ) from error
+    return made
+
+
+def _remote_logger(
+    config: LoggerConfig, folder: Path
+) -> loggers.WandbLogger | loggers.MLFlowLogger:
+    """Return a logger that may have a server."""
+    if config.name == "wandb":
+        folder.mkdir(parents=True, exist_ok=True)
+        return loggers.WandbLogger(project=config.project, save_dir=folder, offline=config.offline)
+    if config.uri is None:
+        # MLflow 3 wants to be told that a folder will do.
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    return loggers.MLFlowLogger(config.project, tracking_uri=config.uri, save_dir=str(folder))
 
 
 def choose_precision(config: TrainerConfig) -> Precision:

@@ -16,7 +16,7 @@ from tests.conftest import command
 
 # Each is something else to YAML or to Hydra.
 NAMES = ["2024_07", "007", "1e3", "1.50", "true", "inf", "0x10", "-1", "1_000.png"]
-HYDRA = ("hydra", "multirun", "sweep", "token", "omegaconf", "Traceback")
+HYDRA = ("hydra", "sweep", "token", "omegaconf", "Traceback")
 
 
 @pytest.mark.parametrize("name", NAMES)
