@@ -10,7 +10,10 @@ from ilo_pl.config.run import RUN_PATHS, RunConfig
 from ilo_pl.errors import ConfigurationError
 
 # What a resumed run may have otherwise: none of these reaches the results.
-FREE = ("output", "reference", "resume", "allow_changes", "logger", "report", "animation")
+FREE = (
+    *("output", "reference", "resume", "allow_changes"),
+    *("logger", "report", "animation", "preview"),
+)
 FREE_TRAINER = ("accelerator", "devices", "num_nodes", "checkpoint_minutes", "checkpoint_steps")
 
 

@@ -40,6 +40,7 @@ class RunConfig(Spec):
     consistency: bool | Literal["auto"] = "auto"
     report: bool = True
     animation: bool = False
+    preview: bool = False
     task: TaskConfig
     generator: GeneratorConfig
     operator: OperatorSpec
