@@ -32,6 +32,7 @@ ROOMS = [
     "runs",
     "prepare",
     "paper",
+    "app",
     "cli",
     "__main__",
 ]
