@@ -201,10 +201,11 @@ def colour_residual(pixels: Tensor) -> float:
     Args:
         pixels: ``(3, H, W)``, of any scale, which is the result's.
     """
-    flat = pixels.flatten(1).double().numpy()
+    flat = pixels.flatten(1).double()
+    flat = flat - flat.mean(1, keepdim=True)
     mean = flat.mean(0)
-    rest = [channel - np.polyval(np.polyfit(mean, channel, 1), mean) for channel in flat]
-    return float(np.sqrt(np.mean(np.square(rest)))) if np.ptp(mean) else 0.0
+    slopes = flat @ mean / (mean @ mean).clamp(min=1e-9)
+    return float((flat - slopes[:, None] * mean).square().mean().sqrt())
 
 
 def keep_mask(folder: Path, data: bytes, side_: int) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ilo_pl.errors import InputError
 from ilo_pl.spec import Number, Spec, Whole
 
 TaskName = Literal["inpainting", "super_resolution", "denoising", "old_photo", "colourisation"]
@@ -91,9 +92,9 @@ def prepare_commands(wish: Wish, photo: str, face: FaceChoice, painted: bool) ->
     align = ["prepare", "align", f"input={photo}", f"output={ALIGNED}"]
     commands = [[*align, f"size={wish.aligned_size}", *face.keys]]
     if painted:
-        # A pixel of the mask is missing where anything of it was marked.
+        # A pixel of the mask is missing where more than a trace of it was marked.
         mask = ["prepare", "mask", f"input={PAINTED}", f"output={MASK}"]
-        commands.append([*mask, f"size={wish.size}", "threshold=1"])
+        commands.append([*mask, f"size={wish.size}", "threshold=0.98"])
     return commands
 
 
@@ -142,17 +143,39 @@ def _problem(wish: Wish, painted: bool) -> dict[str, str]:
             "simulate": "false",
         }
     if wish.task == "denoising":
+        if not wish.sigma:
+            raise InputError("The noise is 0, so that there is none to take off.")
         return {"task": "denoising", "noise.sigma": repr(wish.sigma), "simulate": "false"}
     if wish.task == "colourisation":
         return {"task": "colourisation"}
     parts = [f"{{name:blur,sigma:{wish.blur!r}}}"] if wish.blur else []
     parts += ["{name:grey}"] if wish.grey else []
     parts += [f"{{name:mask,file:{MASK}}}"] if painted else []
-    # The task whose settings of the methods suit noise.
-    keys = {"task": "denoising", "simulate": "false"}
+    keys = {"task": _nearest_task(wish, painted), "simulate": "false"}
     if parts:
         keys |= {"operator": "composition", "operator.parts": f"[{','.join(parts)}]"}
     return {**keys, **(noise if wish.sigma else {"noise": "none"})}
+
+
+def _nearest_task(wish: Wish, painted: bool) -> str:
+    """Return the task whose settings of the methods suit an old photo.
+
+    Raises:
+        InputError: nothing is wrong with it.
+    """
+    damages = {
+        "denoising": wish.sigma > 0,
+        "colourisation": wish.grey,
+        "deblurring": wish.blur > 0,
+        "inpainting": painted,
+    }
+    for task, there in damages.items():
+        if there:
+            return task
+    raise InputError(
+        "Nothing is said to be wrong with this photo.",
+        hint="Give its noise or blur, say that it has no colours, or mark what is damaged.",
+    )
 
 
 def paste_command(wish: Wish, photo: str, answer: int) -> list[str]:

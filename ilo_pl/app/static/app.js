@@ -124,8 +124,8 @@ function showFace() {
   const { photo, face, choice } = state;
   $("#face-told").textContent = clicked
     ? ["Click the middle of one eye.", "Click the other eye.", "Click the middle of the mouth."][clicked.length] || ""
-    : face ? `${choice.middle ? "The middle of the photo" : "The face"} is ${Math.round(face.side)} pixels wide in the photo; its square is `
-      + "turned upright and restored alone." : "No face was found. Click its eyes and mouth, or take the middle of the photo.";
+    : face ? `${choice.middle ? "The middle of the photo" : "The square around the face"} is ${Math.round(face.side)} pixels wide; `
+      + "it is turned upright and restored alone." : "No face was found. Click its eyes and mouth, or take the middle of the photo.";
   $("#click-face").setAttribute("aria-pressed", String(Boolean(clicked)));
   $("#stage").classList.toggle("clicking", Boolean(clicked));
   $("#middle").setAttribute("aria-pressed", String(Boolean(choice && choice.middle)));
@@ -212,7 +212,8 @@ function suggest() {
   if (face && !form.elements.sigma.dataset.chosen) form.elements.sigma.value = face.sigma[String(size())];
   const side = face ? Math.round(face.side) : 0;
   const told = {
-    super_resolution: `The face is ${side} pixels wide in the photo. In the photo itself it stays that small: the large face is a download of its own.`,
+    super_resolution: side >= size() ? `The square is ${side} pixels wide in the photo, more than the ${size()} of the result: take a larger size, `
+      + "or another task." : `The square is ${side} pixels wide in the photo. In the photo itself it stays that small: the large face is a download of its own.`,
     denoising: "In grey levels out of 255. What stands there is an estimate from the picture, in which texture counts as noise.",
     old_photo: "Mark scratches and stains with the brush. The noise is an estimate; 0 means none.",
     colourisation: "Brightness is the photo's; the colours are the generator's.",

@@ -3,7 +3,7 @@
 class Painter {
   constructor(canvas, changed) {
     this.canvas = canvas;
-    this.context = canvas.getContext("2d");
+    this.context = canvas.getContext("2d", { willReadFrequently: true });
     this.changed = changed;
     this.strokes = [];
     this.brush = 60;
