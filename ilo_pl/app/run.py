@@ -13,8 +13,9 @@ import platformdirs
 import uvicorn
 from rich.console import Console
 
+from ilo_pl.app.desk import Settings
 from ilo_pl.app.guard import is_loopback
-from ilo_pl.app.server import App, Settings
+from ilo_pl.app.server import App
 from ilo_pl.app.session import Sessions
 from ilo_pl.app.worker import Worker
 from ilo_pl.config.overrides import read_overrides

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -86,13 +86,14 @@ class LivePreview(pl.Callback):
         point, space = module.walk.stage.best_point(), module.task.schedule.latent_space
         images = _shrunk(render(module.task.generator, point, space)).cpu()
         ids = module.walk.batch.ids
-        if self._write(lambda: [self._picture(*pair) for pair in zip(ids, images, strict=True)]):
+        if self._write(lambda: self._pictures(ids, images)):
             self._pictured = step
         ended = time.monotonic()
         self._next_look = ended + max(LEAST_SECONDS, (ended - begun) / SHARE)
 
-    def _picture(self, image_id: str, image: Tensor) -> None:
-        self._folder.write_image(self._name, image_id, image)
+    def _pictures(self, ids: Sequence[str], images: Tensor) -> None:
+        for image_id, image in zip(ids, images, strict=True):
+            self._folder.write_image(self._name, image_id, image)
 
     def _tell(self, module: ILOInversion, done: int, loss: float | None) -> None:
         walk, schedule = module.walk, module.task.schedule

@@ -21,7 +21,9 @@ pytest.importorskip("starlette")
 from starlette.testclient import TestClient
 
 from ilo_pl.app import pictures
-from ilo_pl.app.server import App, Settings, attachment
+from ilo_pl.app.desk import Settings
+from ilo_pl.app.exchange import attachment
+from ilo_pl.app.server import App
 from ilo_pl.app.session import Job
 from ilo_pl.app.worker import Worker
 from ilo_pl.errors import InputError
@@ -307,7 +309,7 @@ def test_sessions_are_found_after_a_restart_and_old_ones_go(tmp_path: Path) -> N
 def test_a_worker_that_dies_or_hangs_concerns_one_call(tmp_path: Path) -> None:
     """Its functions are those of pictures; a FIFO is a picture that never comes."""
     os.mkfifo(tmp_path / "photo.png")
-    worker = Worker(seconds=20.0)
+    worker = Worker()
     try:
         assert asyncio.run(worker.call("generator_sides", GIVEN)) == [32, 16]
         with pytest.raises(InputError, match="is not of the form"):

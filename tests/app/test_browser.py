@@ -140,7 +140,7 @@ def test_from_a_photo_to_its_download_and_the_same_by_command_line(
         page.wait_for_selector(".state:text-is('done')")
         page.wait_for_function("document.querySelector('.frame .under').naturalWidth > 0")
         name = download(page, ".get-photo", tmp_path / "restored.png")
-        assert name.endswith("photo été photo.png")
+        assert name.endswith("photo été restored.png")
         download(page, ".get-zip", tmp_path / "all.zip")
         download(page, ".get-face", tmp_path / "face.png")
         page.click(".commands summary")
