@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ilo_pl.app.command import app
 from ilo_pl.config import completion as completing
 from ilo_pl.config.typed_command import TypedCommand
 from ilo_pl.errors import SOME_FAILED, IloError, Stopped, let_interrupts_unwind
@@ -121,6 +122,7 @@ def _invert_by_ray(config: RunConfig) -> None:
         click.get_current_context().exit(SOME_FAILED)
 
 
+cli.add_command(app)
 cli.add_command(prepare)
 cli.add_command(report)
 completing.register()

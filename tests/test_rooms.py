@@ -34,6 +34,7 @@ ROOMS = [
     "deepinv",
     "prepare",
     "paper",
+    "app",
     "cli",
     "__main__",
 ]

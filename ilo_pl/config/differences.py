@@ -12,15 +12,8 @@ from ilo_pl.io.remote import is_remote
 
 # What a resumed run may have otherwise: none of these reaches the results.
 FREE = (
-    "output",
-    "reference",
-    "resume",
-    "allow_changes",
-    "logger",
-    "metrics",
-    "report",
-    "animation",
-    "engine",
+    *("output", "reference", "resume", "allow_changes"),
+    *("logger", "metrics", "report", "animation", "preview", "engine"),
 )
 FREE_TRAINER = ("accelerator", "devices", "num_nodes", "checkpoint_minutes", "checkpoint_steps")
 

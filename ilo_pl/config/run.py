@@ -44,6 +44,7 @@ class RunConfig(Spec):
     metrics: tuple[str, ...] = ()
     report: bool = True
     animation: bool = False
+    preview: bool = False
     task: TaskConfig
     generator: GeneratorConfig
     operator: OperatorSpec

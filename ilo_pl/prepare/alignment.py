@@ -76,6 +76,14 @@ def face_square(face: Face) -> Array:
     )
 
 
+def middle_square(height: int, width: int) -> Array:
+    """Return the corners ``(4, 2)`` of the largest square in the middle of a photo, at whole pixels."""
+    length = min(height, width)
+    left, top = (width - length) // 2 - 0.5, (height - length) // 2 - 0.5
+    right, bottom = left + length, top + length
+    return np.array([[left, top], [left, bottom], [right, bottom], [right, top]])
+
+
 def _quarter_turn(vector: Array) -> Array:
     """Turn a vector from right to down, the way in which y grows."""
     return np.array([-vector[1], vector[0]])

@@ -16,7 +16,14 @@ from ilo_pl.io.colour import Profile, from_srgb
 from ilo_pl.io.find import file_for, find_images
 from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.images import GREY_LEVELS, load_image, load_photo, to_bytes, to_picture
-from ilo_pl.prepare.alignment import Face, align, check_square, face_square, side
+from ilo_pl.prepare.alignment import (
+    Face,
+    align,
+    check_square,
+    face_square,
+    middle_square,
+    side,
+)
 from ilo_pl.prepare.files import Record, counted, destinations, each, read_record, write_png
 from ilo_pl.prepare.keys import AlignKeys, PasteKeys
 from ilo_pl.prepare.landmarks import given_face, load_finder, read_landmarks
@@ -54,6 +61,10 @@ def run_align(keys: AlignKeys, errors: Console) -> tuple[str, int]:
 
 def _source(keys: AlignKeys, ids: Sequence[str]) -> Source:
     given = keys.eyes is not None or keys.mouth is not None
+    if keys.face == "centre" and (given or keys.landmarks is not None):
+        raise ConfigurationError(
+            "face=centre takes the middle of the photo, whatever is there; leave eyes, mouth and landmarks out."
+        )
     if given and keys.landmarks is not None:
         raise ConfigurationError("Give either eyes and mouth, or landmarks.")
     if given and len(ids) > 1:
@@ -70,6 +81,8 @@ def _source(keys: AlignKeys, ids: Sequence[str]) -> Source:
             return [faces[name]]
 
         return look_up
+    if not given and keys.face == "centre":
+        return lambda name, photo: []
     if not given:
         finder = load_finder(keys.detector)
         return lambda name, photo: finder(photo)
@@ -85,14 +98,16 @@ def _source(keys: AlignKeys, ids: Sequence[str]) -> Source:
 def _align_photo(name: str, path: Path, source: Source, keys: AlignKeys, folder: RunFolder) -> int:
     photo = load_image(path).rgb
     height, width = photo.shape[1:]
-    squares = sorted(
-        (face_square(f) for f in source(name, to_bytes(photo))), key=side, reverse=True
-    )
+    if keys.face == "centre":
+        squares = [middle_square(height, width)]
+    else:
+        faces = source(name, to_bytes(photo))
+        squares = sorted(map(face_square, faces), key=side, reverse=True)
     if not squares:
         raise InputError(
             f"No face was found in {path}.",
             hint="Faces seen from the side, lying on their side or smaller than 25 pixels are not found: give "
-            "eyes=[x1,y1,x2,y2] mouth=[x,y], or landmarks=FILE.json.",
+            "eyes=[x1,y1,x2,y2] mouth=[x,y], or landmarks=FILE.json. face=centre takes the middle of the photo.",
         )
     if keys.face == "largest":
         squares = squares[:1]

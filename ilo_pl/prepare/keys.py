@@ -46,8 +46,11 @@ class AlignKeys(Spec):
         Whole, Field(ge=8, le=8192, description="height and width of the results, in pixels")
     ] = 1024
     face: Annotated[
-        Literal["largest", "all"],
-        Field(description="which faces; all: NAME_face1, NAME_face2, ... from large to small"),
+        Literal["largest", "all", "centre"],
+        Field(
+            description="which faces; all: NAME_face1, NAME_face2, ... from large to small; centre: none is "
+            "sought, the middle of the photo is taken for aligned"
+        ),
     ] = "largest"
     detector: Annotated[
         DetectorName,

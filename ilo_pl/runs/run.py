@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from ilo_pl.callbacks.animation import SearchAnimation
 from ilo_pl.callbacks.loss_trace import LossTrace
+from ilo_pl.callbacks.preview import LivePreview
 from ilo_pl.callbacks.progress import StageProgress
 from ilo_pl.callbacks.stage_pictures import StagePictures
 from ilo_pl.config.run import RunConfig
@@ -30,6 +31,9 @@ from ilo_pl.runs.loop import Problem, search
 from ilo_pl.runs.outside import restore
 from ilo_pl.runs.report import leave
 from ilo_pl.runs.setup import Assembly, assemble, reached
+
+# Where who looks on finds how a search is going.
+LIVE = "live"
 
 
 def run(
@@ -96,10 +100,14 @@ def _run(
 def _watchers(ready: Assembly) -> list[pl.Callback]:
     """Return what watches the search for those who look at it later."""
     config, folder = ready.config, ready.folder
-    losses = [LossTrace(folder, LOSSES)] if config.report else []
-    pictures = [StagePictures(config.logger.pictures)] if config.logger.pictures else []
-    animations = [SearchAnimation(folder, ANIMATION)] if config.animation else []
-    return [*losses, *pictures, *animations]
+    watchers: list[pl.Callback] = [LossTrace(folder, LOSSES)] if config.report else []
+    if config.logger.pictures:
+        watchers.append(StagePictures(config.logger.pictures))
+    if config.animation:
+        watchers.append(SearchAnimation(folder, ANIMATION))
+    if config.preview:
+        watchers.append(LivePreview(folder, LIVE, ready.place.rank))
+    return watchers
 
 
 def _missing_share(ready: Assembly) -> float:

@@ -50,8 +50,8 @@ def complete(line: str, folder: Path) -> tuple[list[str], str]:
     ("line", "expected"),
     [
         ("ilo-pl prepare align si", ["size="]),
-        ("ilo-pl prepare align face=", ["face=largest", "face=all"]),
-        ("ilo-pl prepare align face =", ["largest", "all"]),  # bash ends words at =
+        ("ilo-pl prepare align face=", ["face=largest", "face=all", "face=centre"]),
+        ("ilo-pl prepare align face =", ["largest", "all", "centre"]),  # bash ends words at =
         ("ilo-pl prepare align size=9 face = a", ["all"]),
         ("ilo-pl prepare align --fa", ["--face"]),
         ("ilo-pl prepare align --face l", ["largest"]),

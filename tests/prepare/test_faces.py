@@ -162,7 +162,7 @@ def test_without_dlib_the_error_says_what_to_install(
         ([EYES, "mouth=[64,900]"], "far more than the photo"),
         (["eyes=[150,50,180,50]", "mouth=[165,90]"], "outside the photo"),
         ([EYES, MOUTH, "size=4"], "size = 4"),
-        ([EYES, MOUTH, "face=small"], "give largest or all"),
+        ([EYES, MOUTH, "face=small"], "give largest, all or centre"),
         (["detector=opencv"], "give mediapipe or dlib"),
         (["landmarks=none.json"], "none.json cannot be read"),
         (["landmarks=faces.json"], "is no face"),
@@ -242,3 +242,12 @@ def test_dlib_finds_the_known_square(prepare: Prepare, tmp_path: Path) -> None:
     assert np.abs(square_of(tmp_path / "out/astronaut.json") - known).max() < 1
     large = (square_of(tmp_path / "out/large.json") + 0.5) / 5 - 0.5
     assert np.abs(large - known).max() < 3
+
+
+def test_the_middle_of_an_aligned_picture_is_the_picture(tmp_path: Path, prepare: Prepare) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (48, 61, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    keys = ("align", f"input={tmp_path}/wide.png", "face=centre", "size=48")
+    assert prepare(*keys, f"output={tmp_path}/out")[0] == 0
+    assert (read(tmp_path / "out" / "wide.png") == pixels[:, 6:54]).all()
+    assert prepare(*keys, EYES, MOUTH, f"output={tmp_path}/other")[0] == 2

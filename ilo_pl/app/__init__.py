@@ -1,0 +1,1 @@
+"""The local web page for people with one photo: ``ilo-pl app``."""
