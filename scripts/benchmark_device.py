@@ -94,13 +94,13 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def ceilings() -> tuple[float, float]:
+def ceilings(dtype: torch.dtype = TYPE) -> tuple[float, float]:
     """Return bytes a second of a copy, read and written, and operations a second of a matrix product."""
     size = 2**28 if DEVICE.type == "cuda" else 2**25
     there = torch.empty(size, device=DEVICE)
     here = torch.ones(size, device=DEVICE)
     side = 8192 if DEVICE.type == "cuda" else 2048
-    a, b = (torch.randn(side, side, device=DEVICE).to(TYPE) for _ in range(2))
+    a, b = (torch.randn(side, side, device=DEVICE).to(dtype) for _ in range(2))
     for work in (lambda: there.copy_(here), lambda: a @ b):
         seconds_of(work, 2)
     copy = 2 * 4 * size / seconds_of(lambda: there.copy_(here), 5)
@@ -163,10 +163,9 @@ def stepper(stage: SearchStage) -> Callable[[], None]:
         with torch.autocast(DEVICE.type, TYPE):
             loss: Tensor = stage.training_step(None, taken)
         loss.backward()  # type: ignore[no-untyped-call]
-        stage.guard.isolate(stage.parameters())
-        before = stage.variables()
+        stage.isolate()
         optimizer.step()
-        stage.settle(before)
+        stage.settle()
         taken += 1
 
     return step

@@ -233,11 +233,10 @@ def loop_step(task: InverseTask) -> float:
             loss = stage.training_step(None, i)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        stage.guard.isolate(stage.parameters())
-        before = stage.variables()
+        stage.isolate()
         optimizer.step()
         scheduler.step()
-        stage.settle(before)
+        stage.settle()
         times.append(time.perf_counter() - began)
     return median(times[2:])
 

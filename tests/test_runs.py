@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import pytorch_lightning as pl
@@ -36,6 +37,7 @@ from ilo_pl.io.images import image_size, load_image, to_bytes
 from ilo_pl.runs import sources
 from ilo_pl.runs.place import device_count
 from ilo_pl.runs.run import run
+from ilo_pl.runs.trainer import choose_precision
 from tests.conftest import IDS, images
 
 Fit = Callable[..., ILOInversion]
@@ -415,6 +417,18 @@ def test_loggers_count_steps_over_the_whole_run(folder: Path, tmp_path: Path) ->
     rows = list(csv.DictReader((out / "log/version_0/metrics.csv").read_text().splitlines()))
     steps = [int(float(r["step"])) for r in rows if r["loss"]]
     assert len(steps) == 6 and steps == sorted(steps) and steps[-1] > 2 * 120
+
+
+@pytest.mark.parametrize(("capability", "wanted"), [("AVX2", "32-true"), ("AVX512", "bf16-mixed")])
+def test_a_processor_taken_for_a_lesser_one_computes_in_float32(
+    capability: str, wanted: str
+) -> None:
+    """What ATEN_CPU_CAPABILITY=avx2 says, on a processor that has bfloat16."""
+    with (
+        patch.object(torch.backends.cpu, "get_cpu_capability", return_value=capability),
+        patch.object(torch.cpu, "_is_avx512_bf16_supported", return_value=True),
+    ):
+        assert choose_precision(TrainerConfig(accelerator="cpu")) == wanted
 
 
 def test_devices_follow_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

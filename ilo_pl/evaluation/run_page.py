@@ -36,6 +36,8 @@ FILES = (
     "grid.png",
     "video.mp4",
 )
+# More pictures than of so many images no browser shows with ease; numbers are of all.
+MOST_CASES = 200
 STAGE_COLUMNS = ("split", "steps", "seconds", "loss")
 
 
@@ -70,13 +72,16 @@ def run_page(folder: RunFolder, about: About) -> Page:
         InputError: a table of the run cannot be read.
     """
     layers = _layers(folder, about)
-    drawn = dict(zip(layers, draw(list(layers.values())), strict=True))
+    shown = list(layers)[:MOST_CASES]
+    drawn = dict(zip(shown, draw([layers[i] for i in shown]), strict=True))
     values = _values(folder, layers)
     stages = _stages(folder)
     failures = tuple((r["id"], r["reason"]) for r in _rows(folder, "failures.csv"))
     rows = [{"id": image_id, **row} for image_id, row in values.items()]
-    links = [f"#image-{n + 1}" for n in range(len(layers))]
+    links = [f"#image-{n + 1}" if n < len(shown) else None for n in range(len(layers))]
     notes = [note for one in drawn.values() for note in one.notes]
+    if len(shown) < len(layers):
+        notes.append(f"Pictures are of the first {len(shown)} of {len(layers)} images.")
     missing = len(about.ids) - len(layers) - len(failures)
     if missing > 0:
         notes.append(f"{missing} of {len(about.ids)} images have no result yet.")

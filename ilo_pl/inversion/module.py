@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -150,20 +151,19 @@ class ILOInversion(pl.LightningModule, Staged):
         self.log("loss", loss.detach() / size, batch_size=size)
         if self.origin is not None:
             steps = self.origin + self.unit * self.task.schedule.total_steps + self.step
-            self.log("step", float(steps), batch_size=size)
+            # Filled on the device: a number would be copied there, and the host would wait for it.
+            self.log("step", torch.full_like(loss.detach(), steps), batch_size=size)
         return loss
 
     def on_after_backward(self) -> None:
         """Keep what is not finite in one image away from the others, then begin the update."""
-        self.walk.stage.guard.isolate(self.walk.stage.parameters())
+        self.walk.stage.isolate()
         self.updating = True
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take a step, then put every variable back into its ball or onto its sphere."""
-        stage = self.walk.stage
-        before = stage.variables()
         super().optimizer_step(*args, **kwargs)
-        stage.settle(before)
+        self.walk.stage.settle()
         self.step += 1
         self.updating = False
 

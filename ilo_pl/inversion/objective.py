@@ -45,6 +45,10 @@ class Objective:
         self.judge = judge
         self.seed = seed
         self.held = held_out(batch, validation, seed) if validation > 0 else None
+        self._observed = batch.operator.observed().to(batch.measurements.device)
+        if self.held is not None:
+            self._held_count = self.held.flatten(1).sum(1)
+            self._held_given = batch.measurements * self.held
         self.loss = WeightedLoss(losses, LOSSES).to(batch.measurements.device)
         self.loss.check(batch.operator)
 
@@ -73,11 +77,10 @@ class Objective:
                 with torch.no_grad():
                     fidelity, _ = self._losses(image, clean, latents)
             if self.judge == "mse":
-                observed = batch.operator.observed().to(image.device)
-                fidelity = mse(clean, batch.measurements, observed)
+                fidelity = mse(clean, batch.measurements, self._observed)
             if self.held is not None:
-                held, count = self.held, self.held.flatten(1).sum(1)
-                predicted = mse(clean * held, batch.measurements * held, count.clamp(min=1))
+                count = self._held_count
+                predicted = mse(clean * self.held, self._held_given, count.clamp(min=1))
                 fidelity = torch.where(count > 0, predicted, fidelity)
         return fidelity, total
 
@@ -87,7 +90,8 @@ class Objective:
         if self.held is not None:
             # What is held out counts as explained, so that no loss pulls at it.
             given = torch.where(self.held, predicted.detach(), given)
-        return self.loss(LossInputs(image, predicted, given, batch.operator, latents))  # type: ignore[no-any-return]
+        inputs = LossInputs(image, predicted, given, batch.operator, latents, self._observed)
+        return self.loss(inputs)  # type: ignore[no-any-return]
 
     def _noise(self, step: int) -> Tensor:
         """Draw a step's noise on the measurements; what is not observed has none."""

@@ -35,7 +35,12 @@ def unpacked(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 @torch.no_grad()
 def unpack(rows: Tensor, into: Sequence[Tensor]) -> None:
     """Write ``(B, N)`` back into the tensors that it was packed from."""
-    torch._foreach_copy_(list(into), unpacked(rows, into))
+    if not all(tensor.is_contiguous() for tensor in into):
+        torch._foreach_copy_(list(into), unpacked(rows, into))
+        return
+    # One kernel on CUDA, where copies of parts of rows would be one for each tensor.
+    parts = [tensor.flatten(1) for tensor in into]
+    torch.split_with_sizes_copy(rows, [part.shape[1] for part in parts], 1, out=parts)
 
 
 def row_sums(values: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class Safeguard(nn.Module):
 
     def total(self, selector: Tensor, losses: Tensor) -> Tensor:
         """Return the sum of the losses ``(B,)`` that are finite, as are their selectors ``(B,)``."""
-        self._finite_loss = _finite(losses.detach()) & _finite(selector.detach())
+        # Infinite, or no number, where one of them is.
+        self._finite_loss = torch.hypot(losses.detach(), selector.detach()) < torch.inf
         return torch.where(self._finite_loss, losses * self.loss_scale, 0).sum()
 
     def trusted(self, losses: Tensor) -> Tensor:
@@ -58,12 +59,20 @@ class Safeguard(nn.Module):
             self._finite_gradient = torch.ones_like(self._finite_loss)
             return
         rows = pack(gradients)
-        self._finite_gradient = _finite(rows).all(1)
+        self._finite_gradient = torch.linalg.vector_norm(rows, torch.inf, 1) < torch.inf
         fine = self._finite_gradient & self._finite_loss
         unpack(torch.where(fine[:, None], rows, 0), gradients)
 
+    @property
+    def untroubled(self) -> bool:
+        """Whether it is known, without waiting for a device, that a step will not have to be undone."""
+        fine = self._finite_loss
+        return asking_is_free(fine) and bool(
+            (fine & self._finite_gradient & (self.step_scale == 1)).all()
+        )
+
     @torch.no_grad()
-    def settle(self, moving: Sequence[Tensor], before: Tensor, best: Sequence[Tensor]) -> None:
+    def settled(self, moved: Tensor, before: Tensor, best: Tensor) -> Tensor:
         """Undo a step where it cannot be trusted.
 
         A loss that is not finite sends its image back to its best point, and halves its steps from
@@ -71,25 +80,22 @@ class Safeguard(nn.Module):
         its loss, as a gradient scaler of its own would.
 
         Args:
-            moving: the variables after the step that it could move; changed in place.
-            before: those before it, packed ``(B, N)``.
-            best: those of the lowest loss so far.
+            moved: the variables after the step that it could move, packed ``(B, N)``.
+            before: those before it, packed.
+            best: those of the lowest loss so far, packed.
+
+        Returns:
+            The variables as they are to be, packed.
         """
         fine, smooth = self._finite_loss, self._finite_gradient
-        if asking_is_free(fine) and bool((fine & smooth & (self.step_scale == 1)).all()):
-            return
-        rows = torch.lerp(before, pack(moving), self.step_scale[:, None])
-        rows = torch.where(smooth[:, None], rows, before)
-        unpack(torch.where(fine[:, None], rows, pack(best)), moving)
-        overflow = fine & ~smooth
-        self.step_scale.mul_(torch.where(fine, 1.0, 0.5))
-        self.loss_scale.mul_(torch.where(overflow, 0.5, 1.0))
-        self.faults += ~fine | (overflow & (self.loss_scale < SMALLEST_LOSS_SCALE))
-
-
-def _finite(values: Tensor) -> Tensor:
-    """Return what ``torch.isfinite`` does, in half its kernels."""
-    return values.abs() < torch.inf
+        # A step of no length is the point before it, to the bit.
+        rows = torch.lerp(before, moved, (self.step_scale * smooth)[:, None])
+        rows = torch.where(fine[:, None], rows, best)
+        overflow = fine > smooth  # of two flags: one, and not the other
+        self.step_scale.addcmul_(self.step_scale, ~fine, value=-0.5)
+        self.loss_scale.addcmul_(self.loss_scale, overflow, value=-0.5)
+        self.faults += fine <= (overflow & (self.loss_scale < SMALLEST_LOSS_SCALE))
+        return rows
 
 
 def _finite_sums(tensors: Sequence[Tensor]) -> bool:

@@ -163,7 +163,7 @@ class SamplingStage(SearchStage):
         return self._sampler
 
     @torch.no_grad()
-    def settle(self, before: Tensor) -> None:
+    def settle(self) -> None:
         """End a step: note where the chains are, and keep a sample of each when it is due.
 
         Where what is proposed is not finite the sampler stays; there is nothing to undo.

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from ilo_pl.generators.base import SplitGenerator
 from ilo_pl.generators.point import Point, Synthesis, mean_squared_distance, synthesise
-from ilo_pl.inversion.constraints import project
+from ilo_pl.inversion.constraints import project, project_rows
 from ilo_pl.inversion.frozen_point import FrozenPoint
 from ilo_pl.inversion.lr_schedules import one_cycle_drop, ramp
 from ilo_pl.inversion.objective import Objective
-from ilo_pl.inversion.packing import pack, unpack
+from ilo_pl.inversion.packing import asking_is_free, pack, unpack
 from ilo_pl.inversion.safeguard import Safeguard, known
 from ilo_pl.inversion.stage_spec import Stage
 
@@ -100,6 +100,9 @@ class SearchStage(pl.LightningModule, abc.ABC):
         self.best = FrozenPoint(start)
         self.register_buffer("best_loss", start.latents.new_full((len(start.latents),), math.inf))
         self.guard = Safeguard(start.latents)
+        # The variables that a step moves, and the best of them, packed: before the step, if it may have to be undone.
+        self._packed: tuple[Tensor, Tensor] | None = None
+        self._centres: Tensor | None = None
 
     @abc.abstractmethod
     def objective(self, step: int) -> tuple[Tensor, Tensor]:
@@ -143,33 +146,58 @@ class SearchStage(pl.LightningModule, abc.ABC):
         named = dict(point.named())
         return [named[name] for name, value in self.point().named() if value.requires_grad]
 
-    def variables(self) -> Tensor:
-        """Return a copy of what a step may move, ``(B, N)``."""
-        return pack(self._movable(self.point())).detach()
+    @torch.no_grad()
+    def isolate(self) -> None:
+        """Begin a step, after a backward pass: erase gradients that are not finite, note what may have to be undone."""
+        self.guard.isolate(self.parameters())
+        if self.guard.untroubled:
+            self._packed = None
+        elif self._packed is None:
+            self._packed = (
+                pack(self._movable(self.point())),
+                pack(self._movable(self.best.point())),
+            )
 
-    def settle(self, before: Tensor) -> None:
-        """End a step from the :meth:`variables` before it: undo faults, then obey the constraints."""
-        moving, best = self._movable(self.point()), self._movable(self.best.point())
-        self.guard.settle(moving, before, best)
-        self.project()
+    @torch.no_grad()
+    def settle(self) -> None:
+        """End a step that :meth:`isolate` began: undo faults, then obey the constraints."""
+        if self._packed is None:
+            self.project()
+            return
+        named = {name: value for name, value in self.point().named() if value.requires_grad}
+        rows = self.guard.settled(pack(list(named.values())), *self._packed)
+        self._packed = None
+        together = not asking_is_free(rows) and len(named) == len(list(self.point().named()))
+        if together:
+            if self._centres is None:
+                self._centres = pack([value for _, value in self.centre.point().named()])
+            project_rows(self.spec, rows, named, self._centres)
+        unpack(rows, list(named.values()))
+        self.project(balls=not together)
 
     @torch.no_grad()
     def _remember(self, loss: Tensor) -> None:
         better = loss < self.best_loss
-        self.best_loss.copy_(torch.where(better, loss, self.best_loss))
+        torch.minimum(self.best_loss, loss, out=self.best_loss)
         named = dict(self.best.point().named())
-        here = [value.detach() for _, value in self.point().named()]
+        values = [value for _, value in self.point().named()]
+        here = [value.detach() for value in values]
         best = [named[name] for name, _ in self.point().named()]
+        self._packed = None
         if known(better):
             torch._foreach_copy_(best, here)
-        else:
-            unpack(torch.where(better[:, None], pack(here), pack(best)), best)
+            return
+        now = pack(here)
+        kept = torch.where(better[:, None], now, pack(best))
+        unpack(kept, best)
+        if not asking_is_free(now) and all(value.requires_grad for value in values):
+            self._packed = now, kept  # where every step is prepared for being undone
 
     @torch.no_grad()
-    def project(self) -> None:
-        """Move every variable to the nearest point that its constraint allows."""
+    def project(self, *, balls: bool = True) -> None:
+        """Move every variable to the nearest point that its constraint allows; ``balls``: whether l1 balls count."""
         values, centres = dict(self.point().named()), dict(self.centre.point().named())
-        for name, projected in project(self.spec, values, centres).items():
+        for name, projected in project(self.spec, values, centres, balls=balls).items():
             values[name].copy_(projected)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -282,10 +310,9 @@ def minimise(stage: SearchStage) -> Point:
     for step in range(stage.spec.steps):
         optimizer.zero_grad()
         stage.training_step(None, step).backward()  # type: ignore[no-untyped-call]
-        stage.guard.isolate(stage.parameters())
-        before = stage.variables()
+        stage.isolate()
         optimizer.step()
-        stage.settle(before)
+        stage.settle()
         schedule["scheduler"].step()
     return stage.best_point()
 

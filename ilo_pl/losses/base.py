@@ -22,6 +22,7 @@ class LossInputs:
         measurements: what was measured, ``(B, ...)``.
         operator: the forward operator of this batch.
         latents: the latents still in use, ``(B, n, D)``.
+        counted: number of observed scalars, ``(1,)`` or ``(B,)``, where it is known already; it is the same in every step.
     """
 
     image: Tensor
@@ -29,6 +30,13 @@ class LossInputs:
     measurements: Tensor
     operator: ForwardOperator
     latents: Tensor
+    counted: Tensor | None = None
+
+    @property
+    def observed(self) -> Tensor:
+        """Number of observed scalars, ``(1,)`` or ``(B,)``, where the images are."""
+        counted = self.operator.observed() if self.counted is None else self.counted
+        return counted.to(self.image.device)
 
 
 class LossTerm(nn.Module, abc.ABC):

@@ -49,8 +49,7 @@ def cosine_distance(predicted: Tensor, measurements: Tensor) -> Tensor:
 
 
 def _arguments(inputs: LossInputs) -> tuple[Tensor, Tensor, Tensor]:
-    observed = inputs.operator.observed().to(inputs.image.device)
-    return inputs.predicted, inputs.measurements, observed
+    return inputs.predicted, inputs.measurements, inputs.observed
 
 
 class _ScalarTerm(LossTerm):

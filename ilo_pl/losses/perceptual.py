@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal, final, get_args
@@ -147,18 +148,30 @@ class _PerceptualTerm(LossTerm):
         self._net: Net = net
         _shared_lpips(net, torch.device("cpu"))
 
-    def _distance(self, ours: Tensor, given: Tensor) -> Tensor:
-        lpips = _shared_lpips(self._net, ours.device)
-        distance: Tensor = lpips(resize_for_lpips(ours), resize_for_lpips(given))
-        return distance.flatten()
+    def _features(self, pictures: Tensor) -> list[Tensor]:
+        """Return LPIPS's features of pictures at 256 x 256, of unit length at every place."""
+        lpips = _shared_lpips(self._net, pictures.device)
+        layers = lpips.net(lpips.scaling_layer(resize_for_lpips(pictures)))  # type: ignore[operator]
+        # 1e-10 as lpips has it.
+        return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in layers]
+
+    def _distance(self, ours: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
+        """Return the distance of two pictures, ``(B,)``, from their features."""
+        lpips = _shared_lpips(self._net, ours[0].device)
+        layers = zip(lpips.lins, ours, given, strict=True)  # type: ignore[arg-type]
+        parts = [lin((a - b).square()).mean((1, 2, 3)) for lin, a, b in layers]
+        return sum(parts[1:], parts[0])
 
 
 @final
 class MeasurementLPIPS(_PerceptualTerm):
     """LPIPS between the picture that was measured and the one that is predicted, at 256 x 256.
 
-    For measurements that are pictures: of three channels, or of one, which is shown as grey.
+    For measurements that are pictures: of three channels, or of one, which is shown as grey. Features of measurements
+    that are the same tensor as in the step before, unchanged, are not computed again.
     """
+
+    _known: tuple[Tensor, int, list[Tensor]] | None = None
 
     def check(self, operator: ForwardOperator) -> None:
         """Refuse measurements that are no picture."""
@@ -172,7 +185,11 @@ class MeasurementLPIPS(_PerceptualTerm):
 
     def forward(self, inputs: LossInputs) -> Tensor:
         """Return the distance of each image, ``(B,)``."""
-        return self._distance(_as_rgb(inputs.predicted), _as_rgb(inputs.measurements))
+        given = inputs.measurements
+        if self._known is None or self._known[0] is not given or self._known[1] != given._version:
+            with torch.no_grad():
+                self._known = given, given._version, self._features(_as_rgb(given))
+        return self._distance(self._features(_as_rgb(inputs.predicted)), self._known[2])
 
 
 @final
@@ -197,7 +214,9 @@ class SuperimposedLPIPS(_PerceptualTerm):
         assert isinstance(inputs.operator, Mask)
         missing = inputs.image * (1 - inputs.operator.mask)
         ours = inputs.predicted + missing
-        return self._distance(ours, inputs.measurements + missing.detach())
+        with torch.no_grad():
+            given = self._features(inputs.measurements + missing)
+        return self._distance(self._features(ours), given)
 
 
 def _as_rgb(picture: Tensor) -> Tensor:

@@ -204,6 +204,7 @@ def _scores(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores]:
         assert isinstance(classifier, Classifier)
         target = classifier.index(config.operator.target)
         return score_guided(folder, found, classifier, target)
-    references = {i: path for i, path in ready.references.items() if i in found}
+    known = set(found)
+    references = {i: path for i, path in ready.references.items() if i in known}
     score_posteriors(folder, found, references)
     return score_run(folder, references, errors=whole.errors, further=config.metrics)

@@ -135,7 +135,11 @@ def choose_precision(config: TrainerConfig) -> Precision:
     if uses_cuda(config):
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif config.accelerator in ("auto", "cpu"):
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        # ATEN_CPU_CAPABILITY may say that a processor is to be taken for less than it is.
+        wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        native = wide and (
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
     else:
         native = False
     return "bf16-mixed" if native else "32-true"

@@ -148,10 +148,9 @@ def test_nothing_in_a_step_waits_for_the_device() -> None:
         torch.cuda.set_sync_debug_mode("error" if step else "default")
         optimizer.zero_grad()
         walk.stage.training_step(None, step).backward()  # type: ignore[no-untyped-call]
-        walk.stage.guard.isolate(walk.stage.parameters())
-        before = walk.stage.variables()
+        walk.stage.isolate()
         optimizer.step()
-        walk.stage.settle(before)
+        walk.stage.settle()
     torch.cuda.set_sync_debug_mode("default")
     assert bool(torch.isfinite(walk.stage.best_loss).all())
 

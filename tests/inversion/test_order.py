@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 
@@ -28,11 +30,13 @@ def test_the_best_iterate_and_a_step_undone_keep_every_noise_input_at_its_place(
     stage = Walk(task, task.source.load([0, 1]), Engine(generator, "v")).stage
     assert len(stage.noises) == 12
     start = {name: value.detach().clone() for name, value in stage.point().named()}
-    before = stage.variables()
-    with torch.no_grad():
-        for number, (_, value) in enumerate(stage.point().named()):
-            value.add_(number + 1)
 
+    def move(sign: int) -> None:
+        with torch.no_grad():
+            for number, (_, value) in enumerate(stage.point().named()):
+                value.add_(sign * (number + 1))
+
+    move(1)
     # No step has lowered the loss of the second image where that is not better.
     stage._remember(torch.tensor([1.0 if good else torch.inf for good in better]))
     kept = dict(stage.best_point().named())
@@ -41,8 +45,12 @@ def test_the_best_iterate_and_a_step_undone_keep_every_noise_input_at_its_place(
             torch.testing.assert_close(kept[name][i], value[i] + (number + 1) * good)
 
     # A gradient that was not finite costs an image its step.
+    move(-1)
     stage.guard._finite_gradient = torch.tensor(better)
-    stage.settle(before)
+    with patch.object(stage.guard, "isolate"):
+        stage.isolate()
+    move(1)
+    stage.settle()
     for number, (name, value) in enumerate(stage.point().named()):
         for i, good in enumerate(better):
             torch.testing.assert_close(value[i].detach(), start[name][i] + (number + 1) * good)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ilo_pl.errors import ConfigurationError
-from ilo_pl.losses import LOSSES, LossInputs, WeightedLoss
+from ilo_pl.losses import LOSSES, LossInputs, MeasurementLPIPS, WeightedLoss
 from ilo_pl.operators import ForwardOperator, Grey, Identity, Mask, PartialCirculant
 
 SHAPE = (3, 16, 24)
@@ -114,6 +116,19 @@ def test_lpips_of_measured_pictures_is_the_packages(make_lpips: torch.nn.Module)
         given.predicted.repeat(1, 3, 1, 1), given.measurements.repeat(1, 3, 1, 1)
     ).flatten()
     torch.testing.assert_close(value({"lpips": 1.0}, given), expected)
+
+
+def test_features_of_measurements_are_computed_once_and_again_when_they_change() -> None:
+    given = inputs(Identity((3, 256, 256)))
+    term = MeasurementLPIPS()
+    with patch.object(term, "_features", wraps=term._features) as features:
+        first, second = term(given), term(given)
+        assert torch.equal(first, second)
+        assert features.call_count == 3  # of the images twice, of the measurements once
+        given.measurements.mul_(0.5)
+        assert not torch.equal(term(given), first)
+        term(replace(given, measurements=given.measurements.clone()))
+    assert features.call_count == 7
 
 
 @pytest.fixture(scope="module")
