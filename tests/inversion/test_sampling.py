@@ -30,7 +30,15 @@ unmixed = pytest.mark.filterwarnings("ignore:The chains of")
 
 def schedule(split: int = 2, **sampling: Any) -> Schedule:
     before = {"latent_layout": "shared", "steps": 6, "free_noises": 2, "losses": {"mse": 1.0}}
-    keys = {"samples": 6, "chains": 3, "burn_in": 8, "thin": 4, "leaps": 2, "directions": 4, **sampling}
+    keys = {
+        "samples": 6,
+        "chains": 3,
+        "burn_in": 8,
+        "thin": 4,
+        "leaps": 2,
+        "directions": 4,
+        **sampling,
+    }
     return load_method(
         "ilo_posterior", splits=[0, split], radii={"hidden": 0.05}, posterior=keys, **before
     )
