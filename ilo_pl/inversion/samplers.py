@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ilo_pl import seeding
 from ilo_pl.inversion.langevin import Langevin
@@ -30,18 +30,30 @@ class ChainDraws:
         """Return the numbers of a step."""
         streams = [seeding.stream(*key, step) for key in self._keys]
         normal = torch.stack([torch.randn(size, generator=stream) for stream in streams])
-        return normal, torch.cat([torch.rand(1, generator=stream) for stream in streams])
+        return normal, torch.stack([torch.rand(2, generator=stream) for stream in streams])
 
 
-@final
-class MetropolisLangevin(Langevin):
-    """Metropolis-adjusted (MALA; Roberts and Tweedie 1996): exact at any step, with the acceptance of their 1998 paper."""
-
-    target = 0.574
+class Adjusted(Langevin, abc.ABC):
+    """Refuses as Metropolis and Hastings do: exact at any step."""
 
     def accepts(self, ratio: Tensor, uniform: Tensor) -> Tensor:
         """Return where the ratio is above a uniform number."""
         return uniform.to(ratio).log() < ratio
+
+
+@final
+class Hamiltonian(Adjusted):
+    """Several gradients in a row before it decides (HMC; Neal 2011, arXiv 1206.1901); their strides vary by a fifth."""
+
+    target = 0.7
+    stray = 0.2
+
+
+@final
+class MetropolisLangevin(Adjusted):
+    """Metropolis-adjusted (MALA; Roberts and Tweedie 1996): exact at any step, with the acceptance of their 1998 paper."""
+
+    target = 0.574
 
 
 class Unadjusted(Langevin, abc.ABC):
@@ -71,22 +83,19 @@ class ProximalLangevin(Unadjusted):
     gradient is without it.
     """
 
-    def force(self, parameter: nn.Parameter, at: Tensor, gradient: Tensor, width: Tensor) -> Tensor:
+    def force(self, at: Tensor, gradient: Tensor, l1: Tensor, width: Tensor) -> Tensor:
         """Return the gradient with that of the envelope."""
-        if id(parameter) not in self._l1:
-            return gradient
-        return gradient + (at / (2 * width)).clamp(-1, 1)
+        return gradient + l1 * (at / (2 * width)).clamp(-1, 1)
 
-    def cost(self, parameter: nn.Parameter, at: Tensor, width: Tensor) -> Tensor | float:
+    def cost(self, at: Tensor, l1: Tensor, width: Tensor) -> Tensor | float:
         """Return the envelope's difference to ||x||_1."""
-        if id(parameter) not in self._l1:
-            return super().cost(parameter, at, width)
         inside = (2 * width - at.abs()).clamp(min=0)
         # It is x^2 / (2 lambda) up to lambda, and |x| - lambda / 2 beyond it.
-        return row_sums((inside.square() / (4 * width) - width).flatten(1))
+        return row_sums(l1 * (inside.square() / (4 * width) - width))
 
 
 SAMPLERS: dict[str, type[Langevin]] = {
+    "hmc": Hamiltonian,
     "mala": MetropolisLangevin,
     "langevin": PreconditionedLangevin,
     "proximal": ProximalLangevin,

@@ -10,17 +10,20 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ilo_pl import seeding
 from ilo_pl.generators.point import Point, deviated, synthesise
 from ilo_pl.generators.precision import full_precision, without_autocast
 from ilo_pl.inversion.chains import WORST_R_HAT, effective_size, split_r_hat
 from ilo_pl.inversion.langevin import Langevin
-from ilo_pl.inversion.packing import row_sums, spread
+from ilo_pl.inversion.metric import stiff_directions
+from ilo_pl.inversion.packing import row_sums, spread, unpacked
 from ilo_pl.inversion.posterior import Mixing, Posterior
 from ilo_pl.inversion.prior import Prior, dispersed, laplace_energy, normal_energy
 from ilo_pl.inversion.samplers import SAMPLERS, ChainDraws
 from ilo_pl.inversion.source import Batch
 from ilo_pl.inversion.stage import Engine, SearchStage
 from ilo_pl.inversion.stage_spec import LrScale, Radii, Sphere, Stage
+from ilo_pl.inversion.walking import Walking
 from ilo_pl.io.images import GREY_LEVELS, to_bytes
 
 # Greys of so many fields a side are followed to see whether chains mix.
@@ -106,23 +109,47 @@ class SamplingStage(SearchStage):
 
     def forward(self) -> Tensor:
         """Return the images of what the chains propose, ``(N, 3, H, W)``."""
-        engine, point = self.engine, self._prior.point(self.point())
+        return self._image(self.point())
+
+    def _image(self, variables: Point) -> Tensor:
+        engine, point = self.engine, self._prior.point(variables)
         return synthesise(engine.generator, point, engine.space, run=engine.run)["image"]
+
+    def _residual(self, image: Tensor) -> Tensor:
+        """Return how far images are from the measurements, in units of their noise, ``(N, M)``."""
+        batch = self._batch
+        off = batch.operator.hide(batch.operator(image.float()) - batch.measurements)
+        return (off / self._sigma).flatten(1)
+
+    def _stiff(self, at: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Return the directions of each image's variables ``(B, D)`` that the measurements fix."""
+        free = self._free()
+        named = dict(self.point().detach().named())
+
+        def measure(rows: Tensor) -> Tensor:
+            moved = dict(zip(free, unpacked(rows, list(free.values())), strict=True))
+            point = Point.from_named(self.split, {**named, **moved})
+            return self._residual(self._image(point))
+
+        count = min(self._sampling.directions, at.shape[1])
+        probes = seeding.normal(
+            (count, at.shape[1]), self._seed, self._ids, "directions", number
+        ).to(at)
+        with without_autocast(at.device):
+            return stiff_directions(measure, at, probes, average=number > 0)
 
     def objective(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the energy -log p(variables | measurements) of each chain, and what is differentiated."""
-        adjusted = self._sampling.sampler == "mala"
+        adjusted = self._sampling.sampler in ("hmc", "mala")
         if adjusted:  # of what is accepted nothing may be rounding
             with without_autocast(self.latents.device):
                 image = self()
         else:
             image = self()
-        batch, free = self._batch, self._free()
+        free = self._free()
         laplace = [n for n in free if n.startswith("hidden.") and not self._prior.normal]
         with without_autocast(image.device):
-            image = image.float()
-            residual = batch.operator.hide(batch.operator(image) - batch.measurements)
-            smooth = row_sums((residual / self._sigma).flatten(1).square()) / 2
+            smooth = row_sums(self._residual(image).square()) / 2
             smooth = smooth + normal_energy([v for n, v in free.items() if n not in laplace])
             energy = smooth + laplace_energy([free[n] for n in laplace], smooth)
         self._images, self._energy = image.detach(), energy.detach()
@@ -137,10 +164,11 @@ class SamplingStage(SearchStage):
             self._trusted,
             ChainDraws(self._seed, self._ids, sampling.chains),
             images=len(self._ids),
-            burn_in=sampling.burn_in,
-            step=sampling.step,
-            acceptance=sampling.acceptance,
+            walking=Walking(
+                sampling.burn_in, sampling.step, sampling.acceptance, sampling.leaps_of_proposal
+            ),
             l1=[value for name, value in free.items() if name.startswith("hidden.")],
+            directions=self._stiff if sampling.directions else None,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(self._sampler, lambda step: 1.0)
         return {
@@ -181,8 +209,8 @@ class SamplingStage(SearchStage):
         if drawn % sampling.thin == 0:
             place = drawn // sampling.thin - 1
             self.samples[:, place] = self._shown
-            for name, value in self._free().items():
-                self.get_buffer(_kept(name))[:, place] = sampler.current(value)
+            for name, value in zip(self._free(), sampler.current(), strict=True):
+                self.get_buffer(_kept(name))[:, place] = value
 
     def _follow(self) -> Tensor:
         """Return what is followed of each chain: greys of fields of its picture, and the size of its latents."""

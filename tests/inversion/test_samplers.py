@@ -22,6 +22,7 @@ from ilo_pl.inversion.samplers import SAMPLERS, ChainDraws
 from ilo_pl.inversion.sampling import SamplingStage
 from ilo_pl.inversion.source import Batch
 from ilo_pl.inversion.stage import Engine, minimise
+from ilo_pl.inversion.walking import Walking
 from ilo_pl.operators import FunctionOperator
 
 NAMES = tuple(SAMPLERS)
@@ -111,7 +112,9 @@ def check(found: Tensor, mean: Tensor, cov: Tensor, effective: float, bias: floa
 
 
 @unmixed
-@pytest.mark.parametrize(("name", "bias"), [("mala", 0.0), ("langevin", 0.06), ("proximal", 0.06)])
+@pytest.mark.parametrize(
+    ("name", "bias"), [("hmc", 0.0), ("mala", 0.0), ("langevin", 0.06), ("proximal", 0.06)]
+)
 def test_a_linear_generator_has_the_posterior_of_the_closed_form(name: str, bias: float) -> None:
     """Mean and covariance of a Gaussian, for two images at a time."""
     measured = torch.tensor([[0.9, -0.4, 0.5], [-0.2, 0.6, 0.1]])[:, :, None, None]
@@ -128,7 +131,7 @@ def test_a_linear_generator_has_the_posterior_of_the_closed_form(name: str, bias
 @unmixed
 @pytest.mark.parametrize(
     ("name", "prior", "bias"),
-    [("mala", "laplace", 0), ("mala", "ball", 0), ("langevin", "laplace", 0.06),
+    [("hmc", "laplace", 0), ("hmc", "ball", 0), ("mala", "laplace", 0), ("mala", "ball", 0), ("langevin", "laplace", 0.06),
      ("langevin", "ball", 0.06), ("proximal", "laplace", 0.1), ("proximal", "ball", 0.1)],
 )  # fmt: skip
 def test_deviations_have_the_posterior_that_weighted_draws_of_the_model_have(
@@ -191,7 +194,7 @@ def walk(name: str, energy: Callable[[Tensor], Tensor], start: Tensor, steps: in
     at = nn.Parameter(start.clone())
     now: list[Tensor] = []
     draws = ChainDraws(0, ["toy"], len(start))
-    sampler = SAMPLERS[name]([at], lambda: now[-1], draws, images=1, burn_in=300)
+    sampler = SAMPLERS[name]([at], lambda: now[-1], draws, images=1, walking=Walking(300))
     kept = []
     for step in range(300 + steps):
         sampler.zero_grad()
@@ -200,12 +203,12 @@ def walk(name: str, energy: Callable[[Tensor], Tensor], start: Tensor, steps: in
         found.sum().backward()
         sampler.step()
         if step >= 300:
-            kept.append(sampler.current(at).clone())
+            kept.append(sampler.current()[0].clone())
         elif step == 299:
-            frozen = sampler.step_size.clone(), sampler.state[at]["curvature"].clone()
+            frozen = sampler.step_size.clone(), sampler.metric.curvature.clone()
     # What adapts stops when the burn-in does.
     assert torch.equal(frozen[0], sampler.step_size)
-    assert torch.equal(frozen[1], sampler.state[at]["curvature"])
+    assert torch.equal(frozen[1], sampler.metric.curvature)
     return torch.stack(kept, 1)
 
 

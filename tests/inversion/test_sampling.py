@@ -30,7 +30,15 @@ unmixed = pytest.mark.filterwarnings("ignore:The chains of")
 
 def schedule(split: int = 2, **sampling: Any) -> Schedule:
     before = {"latent_layout": "shared", "steps": 6, "free_noises": 2, "losses": {"mse": 1.0}}
-    keys = {"samples": 6, "chains": 3, "burn_in": 8, "thin": 4, **sampling}
+    keys = {
+        "samples": 6,
+        "chains": 3,
+        "burn_in": 8,
+        "thin": 4,
+        "leaps": 2,
+        "directions": 4,
+        **sampling,
+    }
     return load_method(
         "ilo_posterior", splits=[0, split], radii={"hidden": 0.05}, posterior=keys, **before
     )
@@ -190,12 +198,13 @@ def test_a_chain_that_meets_what_is_not_finite_stays_where_it_was(
     ("columns", "says"),
     [
         ({"posterior": {"samples": 5}}, "samples = 5 is no multiple of chains = 4"),
+        ({"posterior": {"thin": 4}}, "thin = 4 is less than leaps = 6"),
         ({"splits": [0, 2]}, "radii.hidden above 0"),
         ({"splits": [0, 1, 2], "radii": {"hidden": 1}}, "splits are to be 0 and the one"),
         ({"deviation": {"steps": 3}}, "deviation.steps=0"),
         ({"result": "best"}, "result=last"),
         ({"latent_space": "w", "losses": {"latent_prior": 0}}, "latents are to be normal"),
-        ({"posterior": {"sampler": "nuts"}}, "sampler = 'nuts' cannot be used: give mala, langevin or"),
+        ({"posterior": {"sampler": "nuts"}}, "sampler = 'nuts' cannot be used: give hmc, mala, langevin or"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_sampled_is_refused(columns: dict[str, Any], says: str) -> None:
