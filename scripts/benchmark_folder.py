@@ -6,7 +6,7 @@
 
 Makes pictures of noise of the tiny generator's size, or takes photographs over and over (--photos), and runs `ilo-pl
 invert` on the folder in a process of its own; further keys are its. Prints seconds an image of the first and of the last quarter,
-by when batches were done, the process's memory then, and seconds before the first batch and after the last; with --single also
+by when batches were done and by what cores were given, the process's memory then, and seconds before the first batch and after the last; with --single also
 seconds of so many runs on one image each, and how much faster the folder is.
 """
 
@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -48,20 +51,32 @@ def make_folder(folder: Path, count: int, photos: Path | None) -> None:
         picture.save(folder / f"{i:05d}.png")
 
 
-def memory_mb(process: int) -> float:
-    """Return what a process holds."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next((float(line.split()[1]) / 1024 for line in lines if "VmRSS" in line), float("nan"))
+@dataclass(frozen=True)
+class Look:
+    """What a process had used at a time: seconds of cores, and MB that it held."""
+
+    at: float
+    spent: float
+    held: float
 
 
-def watch(keys: Sequence[str], output: Path) -> tuple[float, list[tuple[float, float]]]:
-    """Run the command; return its seconds, and for each look at it the time and what it holds in MB."""
+def look_at(process: int) -> Look:
+    """Return what a process has used."""
+    place = Path(f"/proc/{process}")
+    lines = (place / "status").read_text().splitlines()
+    held = next((float(line.split()[1]) / 1024 for line in lines if "VmRSS" in line), math.nan)
+    ticks = sum(map(int, (place / "stat").read_text().rpartition(")")[2].split()[11:13]))
+    return Look(time.time(), ticks / os.sysconf("SC_CLK_TCK"), held)
+
+
+def watch(keys: Sequence[str], output: Path) -> tuple[float, list[Look]]:
+    """Run the command; return its seconds, and what was seen of it meanwhile."""
     begun = time.time()
     process = subprocess.Popen([*COMMAND, *keys, f"output={output}"], stdout=subprocess.DEVNULL)
     seen = []
     while process.poll() is None:
         try:
-            seen.append((time.time(), memory_mb(process.pid)))
+            seen.append(look_at(process.pid))
         except OSError:
             break
         time.sleep(POLL_SECONDS)
@@ -70,21 +85,22 @@ def watch(keys: Sequence[str], output: Path) -> tuple[float, list[tuple[float, f
     return time.time() - begun, seen
 
 
-def report_folder(
-    count: int, batch: int, output: Path, seconds: float, seen: list[tuple[float, float]]
-) -> None:
+def report_folder(count: int, batch: int, output: Path, seconds: float, seen: list[Look]) -> None:
     """Print what the images of the first and of the last quarter cost."""
     done = sorted(path.stat().st_mtime for path in (output / "state" / "units").iterdir())
     quarter = max(len(done) // 4, 1)
-    parts = {"first": done[: quarter + 1], "last": done[-quarter - 1 :]}
-    for name, times in parts.items():
-        each = (times[-1] - times[0]) / ((len(times) - 1) * batch)
-        held = [mb for at, mb in seen if times[0] <= at <= times[-1]]
-        print(f"{name} quarter: {1000 * each:.1f} ms an image, {median(held):.0f} MB", flush=True)
-    begun = seen[0][0]
+    for name, times in {"first": done[: quarter + 1], "last": done[-quarter - 1 :]}.items():
+        images = (len(times) - 1) * batch
+        looks = [one for one in seen if times[0] <= one.at <= times[-1]]
+        print(
+            f"{name} quarter: {1000 * (times[-1] - times[0]) / images:.1f} ms an image, of cores "
+            f"{1000 * (looks[-1].spent - looks[0].spent) / images:.1f} ms; {median(one.held for one in looks):.0f} MB",
+            flush=True,
+        )
+    begun = seen[0].at
     print(
-        f"{count} images: {seconds:.0f} s; {done[0] - begun:.1f} s to the end of the first batch, "
-        f"{begun + seconds - done[-1]:.1f} s after the last; at most {max(mb for _, mb in seen):.0f} MB"
+        f"{count} images: {seconds:.0f} s, of cores {seen[-1].spent:.0f} s; {done[0] - begun:.1f} s to the end of the first "
+        f"batch, {begun + seconds - done[-1]:.1f} s after the last; at most {max(one.held for one in seen):.0f} MB"
     )
 
 
@@ -98,7 +114,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--single", type=int, default=0)
     parser.add_argument("keys", nargs="*")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     images = given.folder / "images"
     if not images.exists():
         make_folder(images, given.count, given.photos)

@@ -160,7 +160,8 @@ class _PerceptualTerm(LossTerm):
         lpips = _shared_lpips(self._net, ours[0].device)
         layers = zip(lpips.lins, ours, given, strict=True)  # type: ignore[arg-type]
         parts = [lin((a - b).square()).mean((1, 2, 3)) for lin, a, b in layers]
-        return sum(parts[1:], parts[0])
+        distance: Tensor = sum(parts[1:], parts[0])
+        return distance
 
 
 @final
