@@ -178,7 +178,7 @@ def test_ranks_of_truths_are_uniform_and_intervals_hold_them() -> None:
     measured = h @ second.T + SIGMA * rng.normal(size=(count, 3))
     stage = sampled(
         torch.tensor(measured, dtype=torch.float32)[:, :, None, None],
-        split=1, chains=chains, each=1, thin=1, burn_in=150,
+        split=1, chains=chains, each=1, thin=6, burn_in=150,
     )  # fmt: skip
     drawn = np.stack([flat(stage.posterior(i)).numpy() for i in range(count)])
     ranks = (drawn < truth[:, None]).sum(1)

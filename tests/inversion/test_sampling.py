@@ -36,7 +36,7 @@ def schedule(split: int = 2, **sampling: Any) -> Schedule:
         "burn_in": 8,
         "thin": 4,
         "leaps": 2,
-        "directions": 4,
+        "directions": 16,
         **sampling,
     }
     return load_method(
@@ -64,7 +64,7 @@ def test_an_interrupted_sampling_goes_on_to_the_bit(
     """In the burn-in, between two samples, and behind the last step; 6 + 6 steps of the search come first."""
     plan = schedule(sampler=sampler)
     assert plan.total_steps == 12 + 16
-    options: dict[str, Any] = {"batch_size": 2, "noise_sigma": 0.1}
+    options: dict[str, Any] = {"batch_size": 2, "noise_sigma": 0.5}  # so that chains move
     task = make_task(plan, (0, 1), **options)
     whole = fit(task, callbacks=[Saves(step, tmp_path / "mid.ckpt")])
     again = fit(make_task(plan, (0, 1), **options), ckpt_path=str(tmp_path / "mid.ckpt"))
@@ -76,6 +76,7 @@ def test_an_interrupted_sampling_goes_on_to_the_bit(
         assert torch.equal(one.samples, other.samples)
         assert all(torch.equal(v, other.variables[n]) for n, v in one.variables.items())
         assert one.mixing == other.mixing
+        assert one.mixing.acceptance > 0
 
 
 @unmixed

@@ -18,7 +18,7 @@ from tests.conftest import command
 KEYS = (
     "generator=tiny", "task=inpainting", "operator.box=[8,8,24,24]", "method=ilo_posterior", "method.steps=4",
     "method.posterior.samples=8", "method.posterior.burn_in=8", "method.posterior.thin=4",
-    "method.posterior.leaps=2", "method.posterior.directions=4",
+    "method.posterior.sampler=mala", "method.posterior.directions=0",
 )  # fmt: skip
 # So short a walk does not mix, and says so.
 unmixed = pytest.mark.filterwarnings("ignore:The chains of")
