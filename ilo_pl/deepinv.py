@@ -10,7 +10,6 @@ DeepInverse's images are in [0, 1], ours in [-1, 1]. Of a linear physics, y = A 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, Literal, NamedTuple, final
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ilo_pl.config.compose import load_method
 from ilo_pl.config.trainer import TrainerConfig
@@ -32,6 +31,7 @@ from ilo_pl.inversion.schedule import Schedule
 from ilo_pl.inversion.task import InverseTask
 from ilo_pl.operators.base import ForwardOperator, LinearOperator
 from ilo_pl.operators.deepinv import CONVERSIONS, deepinv_operator, to_unit
+from ilo_pl.operators.deepinv_batches import noise_sigmas, singles_of
 from ilo_pl.operators.function import as_real
 from ilo_pl.operators.pointwise import Grey
 from ilo_pl.runs.trainer import Precision, choose_precision, quiet_lightning
@@ -226,7 +226,7 @@ class ILOReconstructor(Reconstructor):  # type: ignore[misc]
         try:
             shared = self._operator(physics)
         except ConfigurationError as error:
-            singles = _singles(physics, count)
+            singles = singles_of(physics, count)
             if not singles:
                 raise
             operators = [self._operator(single) for single in singles]
@@ -278,45 +278,3 @@ def measured_ids(y: Tensor) -> list[str]:
         seen[digest] += 1
         ids.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
     return ids
-
-
-def noise_sigmas(physics: Any, count: int) -> list[float | None]:
-    """Return the standard deviation of each image's noise in units of y, ``None`` where noise is not Gaussian.
-
-    Args:
-        physics: a ``deepinv.physics.Physics``.
-        count: how many images there are.
-
-    Raises:
-        InputError: the physics has noise levels for another number of images.
-    """
-    from deepinv.physics import GaussianNoise, ZeroNoise
-
-    noise = getattr(physics, "noise_model", None)
-    if noise is None or type(noise) is ZeroNoise:
-        return [0.0] * count
-    if type(noise) is not GaussianNoise:
-        return [None] * count
-    levels = torch.as_tensor(noise.sigma).detach().flatten().tolist()
-    if len(levels) not in (1, count):
-        raise InputError(
-            f"The noise model has {len(levels)} levels and there are {count} measurements."
-        )
-    return levels * count if len(levels) == 1 else levels
-
-
-def _singles(physics: Any, count: int) -> list[Any]:
-    """Return a physics for each image, where it holds tensors with one entry for each; else nothing."""
-    if not isinstance(physics, nn.Module):
-        return []
-    tensors = dict([*physics.named_buffers(), *physics.named_parameters()])
-    if count == 1 or not any(t.ndim > 1 and len(t) == count for t in tensors.values()):
-        return []
-    singles = []
-    for i in range(count):
-        single = copy.deepcopy(physics)
-        for tensor in [*single.buffers(), *single.parameters()]:
-            if tensor.ndim > 1 and len(tensor) == count:
-                tensor.data = tensor.data[i : i + 1]
-        singles.append(single)
-    return singles
