@@ -235,8 +235,8 @@ class Storage:
             InputError: there are none, or two would have one id.
         """
         if self._local and not self._shards():
-            found = find_images(Path(self.address))
-            return [Item(image_id, str(path.absolute())) for image_id, path in found.items()]
+            here = find_images(Path(self.address))
+            return [Item(image_id, str(path.absolute())) for image_id, path in here.items()]
         try:
             found = [item for path in self._files() for item in self._within(path)]
         except (OSError, tarfile.TarError) as error:

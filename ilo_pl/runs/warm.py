@@ -118,19 +118,18 @@ class WarmSearch:
         outcomes: dict[str, Outcome] = {}
         for result in taken.results:
             i = result.id
-            common = {"seconds": watch.seconds[i], "faults": faults.get(i, 0)}
+            outcome = Outcome(i, seconds=watch.seconds[i], faults=faults.get(i, 0))
             if never_finite(result, search.module.task.schedule):
-                outcomes[i] = Outcome(i, failure=NEVER_FINITE, **common)
+                outcomes[i] = replace(outcome, failure=NEVER_FINITE)
                 continue
-            outcomes[i] = Outcome(
-                i,
+            outcomes[i] = replace(
+                outcome,
                 image=result.image,
                 measurements=result.measurements,
                 picture=result.picture,
                 reconstruction=result,
                 generator=self._config.generator,
                 measured_error=result.measured_error,
-                **common,
             )
         return outcomes
 
