@@ -14,21 +14,26 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 LARGEST = 400_000
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("default")  # of the kernel's own packages
 def test_notebooks_run_on_the_tiny_generator(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """All in one kernel, which imports once; names are forgotten in between."""
     monkeypatch.setenv("ILO_PL_TINY", "1")
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    book = nbformat.read(path, 4)
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
+    together, starts = nbformat.v4.new_notebook(), []
+    for path in NOTEBOOKS:
+        starts.append(len(together.cells))
+        together.cells.append(nbformat.v4.new_code_cell("%reset -f"))
+        cells = nbformat.read(path, 4).cells
+        together.cells += [
+            nbformat.v4.new_code_cell(c.source) for c in cells if c.cell_type == "code"
+        ]
     folder = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(book, timeout=120, kernel_name="python3", resources=folder).execute()
-    shown = [o for c in book.cells if c.cell_type == "code" for o in c.outputs]
-    assert any("image/jpeg" in output.get("data", {}) for output in shown)
+    NotebookClient(together, timeout=300, kernel_name="python3", resources=folder).execute()
+    for begin, end in zip(starts, [*starts[1:], len(together.cells)], strict=True):
+        shown = [output for cell in together.cells[begin:end] for output in cell.outputs]
+        assert any("image/jpeg" in output.get("data", {}) for output in shown)
 
 
 def test_what_is_stored_is_small_and_whole() -> None:
@@ -41,4 +46,4 @@ def test_what_is_stored_is_small_and_whole() -> None:
         assert {o.output_type for o in outputs} <= {"display_data", "stream"}, path.name
         assert all(o.name == "stdout" for o in outputs if o.output_type == "stream"), path.name
         pictures = [o for o in outputs if "image/jpeg" in o.get("data", {})]
-        assert len(pictures) >= 2, path.name
+        assert pictures, path.name
