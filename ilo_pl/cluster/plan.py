@@ -101,7 +101,7 @@ def begin(config: RunConfig, output: Storage, units: Sequence[Unit]) -> set[int]
         OutputError: the output holds something else, or cannot be written.
         ConfigurationError: the run in it was begun with another configuration, or other images.
     """
-    now = {
+    now: dict[str, Any] = {
         "config": anchored(config).model_dump(mode="json"),
         "results": _results(config),
         "images": _digest(units),

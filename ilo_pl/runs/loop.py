@@ -262,8 +262,8 @@ class _UnitSearch:
         """Choose what searches a batch, and return how many steps there were before."""
         self._searching = self._first
         steps = self._task.schedule.total_steps
-        follower = self._next and self._next.module.task
-        if self._next is not None and follower is not None and unit:
+        if self._next is not None and unit:
+            follower = self._next.module.task
             start = follower.start
             assert isinstance(start, Predecessors)
             if start.find(self._task.source.ids[self._units[unit][0]]):

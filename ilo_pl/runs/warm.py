@@ -118,9 +118,9 @@ class WarmSearch:
         outcomes: dict[str, Outcome] = {}
         for result in taken.results:
             i = result.id
-            common = {"seconds": watch.seconds[i], "faults": faults.get(i, 0)}
+            seconds, count = watch.seconds[i], faults.get(i, 0)
             if never_finite(result, search.module.task.schedule):
-                outcomes[i] = Outcome(i, failure=NEVER_FINITE, **common)
+                outcomes[i] = Outcome(i, failure=NEVER_FINITE, seconds=seconds, faults=count)
                 continue
             outcomes[i] = Outcome(
                 i,
@@ -130,7 +130,8 @@ class WarmSearch:
                 reconstruction=result,
                 generator=self._config.generator,
                 measured_error=result.measured_error,
-                **common,
+                seconds=seconds,
+                faults=count,
             )
         return outcomes
 
