@@ -73,9 +73,7 @@ def survives(act: Callable[[], object], what: str) -> bool:
         text = str(error)
         short = bool(text.strip()) and len(text) < 5000
         assert short, ascii(what)[:300]
-        assert not re.search(
-            r"hydra|Traceback|object_type|full_key", text, re.IGNORECASE
-        ), text
+        assert not re.search(r"hydra|Traceback|object_type|full_key", text, re.IGNORECASE), text
         made = False
     except BaseException as error:
         raise AssertionError(f"{ascii(what)[:500]}: {error!r}") from error
