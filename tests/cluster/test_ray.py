@@ -117,7 +117,8 @@ def test_the_twenty_lines_of_the_docs(
     cluster: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
-    code = next(b for b in text.split("```python\n")[1:] if "map_batches" in b).split("```")[0]
+    blocks = [after.split("```")[0] for after in text.split("```python\n")[1:]]
+    code = next(block for block in blocks if "map_batches" in block)
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
     monkeypatch.chdir(tmp_path)
     (tmp_path / "faces").symlink_to(pictures)
