@@ -32,9 +32,10 @@ test-newest: $(VENV)/installed-dev
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-# Old versions warn of newer ones beside them, so warnings are no errors there.
+# Old versions warn of newer ones beside them, so warnings are no errors there. One thread: with two, small tensors wait for
+# each other where the machine has other work.
 test-oldest: $(OLDEST)/installed
-	$(OLDEST)/bin/pytest -W default -p no:cacheprovider $(SELECTION)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/pytest -W default -p no:cacheprovider $(SELECTION)
 
 # Takes the Python at hand with what it has, torch above all; wheels/ may bring what it lacks.
 test-gpu:
