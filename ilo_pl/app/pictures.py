@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -28,10 +29,10 @@ from ilo_pl.app.wish import (
 from ilo_pl.config.compose import load_config
 from ilo_pl.config.method import SearchMethod
 from ilo_pl.errors import IloError, InputError
-from ilo_pl.io.folder import RunFolder
 from ilo_pl.io.formats import opened
 from ilo_pl.io.images import GREY_LEVELS, load_image, to_bytes, to_picture
 from ilo_pl.prepare.alignment import Face, check_square, face_square, side
+from ilo_pl.prepare.files import read_record
 from ilo_pl.prepare.landmarks import Finder, load_finder
 
 VIEW, FACE_VIEW = "view.webp", "face.png"
@@ -159,15 +160,12 @@ def cut(folder: Path, photo: str, face: FaceChoice, sides: Sequence[int]) -> dic
     """
     wish = Wish(task="colourisation", size=sides[0])
     aligned = folder / "look"
-    _remove(aligned)
+    shutil.rmtree(aligned, ignore_errors=True)
     align = prepare_commands(wish, photo, face, painted=False)[0]
     run_command(folder, [text.replace("output=aligned", "output=look") for text in align])
-    record = RunFolder(aligned).path / f"{FACE}.json"
-    from ilo_pl.prepare.files import read_record
-
-    square = read_record(record).square
+    square = read_record(aligned / f"{FACE}.json").square
     os.replace(aligned / f"{FACE}.png", folder / FACE_VIEW)
-    _remove(aligned)
+    shutil.rmtree(aligned, ignore_errors=True)
     pixels = (load_image(folder / FACE_VIEW).rgb + 1) * GREY_LEVELS
     noise = {}
     for size in sides:
@@ -270,9 +268,3 @@ def run_command(folder: Path, arguments: Sequence[str]) -> str:
     finally:
         os.chdir(before)
     return said.getvalue()
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

@@ -49,11 +49,13 @@ from ilo_pl.app.worker import Worker
 from ilo_pl.errors import IloError, InputError
 
 STATIC = resources.files("ilo_pl.app") / "static"
+# The page has the colours of reports.
+PALETTE = resources.files("ilo_pl.evaluation") / "templates" / "palette.css"
 PAGES = {
-    "/": ("index.html", "text/html"),
-    "/app.css": ("app.css", "text/css"),
-    "/app.js": ("app.js", "text/javascript"),
-    "/paint.js": ("paint.js", "text/javascript"),
+    "/": ((STATIC / "index.html",), "text/html"),
+    "/app.css": ((PALETTE, STATIC / "app.css"), "text/css"),
+    "/app.js": ((STATIC / "app.js",), "text/javascript"),
+    "/paint.js": ((STATIC / "paint.js",), "text/javascript"),
 }
 CLEAN_SECONDS = 600.0
 # About what a job leaves.
@@ -162,8 +164,8 @@ class App:
         return snapshot(session, self.queue, self.settings.sides, self.settings.given)
 
     async def _page(self, request: Request) -> Response:
-        name, kind = PAGES[request.url.path]
-        return Response((STATIC / name).read_bytes(), media_type=kind)
+        parts, kind = PAGES[request.url.path]
+        return Response(b"".join(part.read_bytes() for part in parts), media_type=kind)
 
     # ---- what is looked at -------------------------------------------------------------------------
 

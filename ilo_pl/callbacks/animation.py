@@ -8,14 +8,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ilo_pl.generators.point import render
 from ilo_pl.inversion.hooks import ResultCallback
 from ilo_pl.inversion.module import ILOInversion
 from ilo_pl.inversion.reconstruction import Reconstruction
 from ilo_pl.io.folder import RunFolder
-from ilo_pl.io.images import to_bytes, to_picture
+from ilo_pl.io.images import shrunk, to_bytes, to_picture
 
 FRAMES = 32
 SIDE = 224
@@ -76,7 +75,7 @@ class SearchAnimation(ResultCallback):
         assert isinstance(module, ILOInversion)
         point = module.walk.stage.point().detach()
         images = render(module.task.generator, point, module.task.schedule.latent_space)
-        self._frames.append(to_bytes(_shrunk(images)).cpu())
+        self._frames.append(to_bytes(shrunk(images, SIDE)).cpu())
 
     def on_result(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: Reconstruction
@@ -87,7 +86,7 @@ class SearchAnimation(ResultCallback):
             return
         ids = pl_module.walk.batch.ids
         index = ids.index(result.id)
-        final = to_bytes(_shrunk(result.image[None]))[0]
+        final = to_bytes(shrunk(result.image[None], SIDE))[0]
         first, *more = [
             to_picture(frame).quantize(COLOURS)
             for frame in [*(frames[index] for frames in self._frames), final]
@@ -100,9 +99,3 @@ class SearchAnimation(ResultCallback):
         )
         if result.id == ids[-1]:
             self._frames = []
-
-
-def _shrunk(images: Tensor) -> Tensor:
-    """Average images down to 224 pixels; smaller ones stay as they are."""
-    factor = SIDE / max(images.shape[-2:])
-    return images if factor >= 1 else F.interpolate(images, scale_factor=factor, mode="area")

@@ -13,12 +13,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ilo_pl.errors import OutputError
 from ilo_pl.generators.point import render
 from ilo_pl.inversion.module import ILOInversion
 from ilo_pl.io.folder import RunFolder
+from ilo_pl.io.images import shrunk
 
 TELL_SECONDS = 0.5
 # A picture costs a forward pass and more; pictures may take this share of the time of a search.
@@ -84,7 +84,7 @@ class LivePreview(pl.Callback):
     def _look(self, module: ILOInversion, step: int) -> None:
         begun = time.monotonic()
         point, space = module.walk.stage.best_point(), module.task.schedule.latent_space
-        images = _shrunk(render(module.task.generator, point, space)).cpu()
+        images = shrunk(render(module.task.generator, point, space), SIDE).cpu()
         ids = module.walk.batch.ids
         if self._write(lambda: self._pictures(ids, images)):
             self._pictured = step
@@ -134,9 +134,3 @@ class LivePreview(pl.Callback):
             warnings.warn(f"There is no preview any more. {error.what}", stacklevel=2)
             return False
         return True
-
-
-def _shrunk(images: Tensor) -> Tensor:
-    """Average images down to 512 pixels; smaller ones stay as they are."""
-    factor = SIDE / max(images.shape[-2:])
-    return images if factor >= 1 else F.interpolate(images, scale_factor=factor, mode="area")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ilo_pl.config.run import RUN_PATHS, RunConfig
@@ -37,6 +38,19 @@ def changes(
         for key in {**old, **new}
         if key not in ignored and not is_free(key) and _differ(key, old.get(key), new.get(key))
     ]
+
+
+def other_settings(place: Path, different: Sequence[str]) -> ConfigurationError:
+    """Return the error of a run that was begun in a folder with another configuration.
+
+    Args:
+        place: the folder.
+        different: lines of :func:`changes`.
+    """
+    return ConfigurationError(
+        f"{place} was run with other settings: {'; '.join(different)}.",
+        hint="Resume with the settings it was started with, or give another folder with output=...",
+    )
 
 
 def is_free(key: str) -> bool:

@@ -124,25 +124,16 @@ def score_run(
         further: names of further metrics (:mod:`ilo_pl.evaluation.further`), for more columns.
     """
     paths = sorted((folder.path / "reconstructions").glob("*.png"))
-    scores = _score([path for path in paths if path.stem in references], references, device)
+    compared = [path for path in paths if path.stem in references]
+    scored = _score(compared, references, device, further)
     rows = {
         image_id: {"id": image_id, **_errors(pair)} for image_id, pair in (errors or {}).items()
     }
-    for score in scores:
-        more = _further(folder, score.id, references[score.id], further)
+    for score, more in scored:
         rows[score.id] = {**asdict(score), **more, **rows.get(score.id, {})}
     if rows:
         write_table(folder, "metrics.csv", list(rows.values()))
-    return scores
-
-
-def _further(
-    folder: RunFolder, image_id: str, reference: Path, names: Sequence[str]
-) -> dict[str, float]:
-    if not names:
-        return {}
-    result = load_image(folder.path / "reconstructions" / f"{image_id}.png").rgb
-    return further_scores(names, result, load_image(reference).rgb)
+    return [score for score, _ in scored]
 
 
 def _errors(pair: tuple[float, float]) -> dict[str, Any]:
@@ -150,14 +141,17 @@ def _errors(pair: tuple[float, float]) -> dict[str, Any]:
 
 
 def _score(
-    paths: Sequence[Path], references: Mapping[str, Path], device: torch.device | str
-) -> list[Scores]:
+    paths: Sequence[Path],
+    references: Mapping[str, Path],
+    device: torch.device | str,
+    further: Sequence[str],
+) -> list[tuple[Scores, dict[str, float]]]:
     if not paths:
         return []
     scorer = Scorer(device)
     # On the CPU batches save no time, and one by one no image's last digit depends on another.
     at_once = 1 if scorer.device.type == "cpu" else AT_ONCE
-    scores: list[Scores] = []
+    scored: list[tuple[Scores, dict[str, float]]] = []
     for start in range(0, len(paths), at_once):
         some = [
             (path.stem, load_image(path).rgb, load_image(references[path.stem]).rgb)
@@ -165,8 +159,10 @@ def _score(
         ]
         for _, alike in groupby(some, key=lambda one: one[1].shape):
             ids, images, truths = zip(*alike, strict=True)
-            scores += scorer.batch(ids, torch.stack(images), torch.stack(truths))
-    return scores
+            scores = scorer.batch(ids, torch.stack(images), torch.stack(truths))
+            pairs = zip(images, truths, strict=True)
+            scored += zip(scores, (further_scores(further, *pair) for pair in pairs), strict=True)
+    return scored
 
 
 def write_scores(folder: RunFolder, scores: Sequence[DataclassInstance]) -> None:

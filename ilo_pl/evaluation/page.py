@@ -157,7 +157,8 @@ def rendered(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = _template("report.css"), _template("report.js")
+    style = _template("palette.css") + _template("report.css")
+    script = _template("report.js")
     return environment.get_template("report.html.j2").render(
         page=page,
         style=style,

@@ -45,19 +45,24 @@ def grained(mask: Tensor, image: Tensor, draw: Tensor) -> Tensor:
         return image
     added = torch.zeros_like(image)
     for band, noise in zip(_bands(image, widths), _bands(draw, widths), strict=True):
-        missing = _covariance(band, around) - _covariance(band, inside)
+        energy = _energy(band)
+        missing = _covariance(band, energy, around) - _covariance(band, energy, inside)
         values, vectors = torch.linalg.eigh(missing)
         colours = vectors * values.clamp(min=0).sqrt()
         # Measured as the photograph's, so that taking the smoothest part weakens neither.
-        scale = _covariance(noise, around).diagonal().mean().sqrt()
+        scale = _covariance(noise, _energy(noise), around).diagonal().mean().sqrt()
         added = added + torch.einsum("ij,bjhw->bihw", colours, noise / scale)
     edge = hole * _blurred(hole, FINEST)
     return torch.where(inside, (image + edge * added).clamp(-1, 1), image)
 
 
-def _covariance(band: Tensor, region: Tensor) -> Tensor:
+def _energy(band: Tensor) -> Tensor:
+    """Return how far from smooth a band is at each pixel, ``(1, 1, H, W)``."""
+    return _blurred(band.square().sum(1, keepdim=True), LOCAL)
+
+
+def _covariance(band: Tensor, energy: Tensor, region: Tensor) -> Tensor:
     """Return the covariance of the channels ``(C, C)`` over the smoothest part of a region."""
-    energy = _blurred(band.square().sum(1, keepdim=True), LOCAL)
     least = torch.quantile(energy[region], SMOOTHEST)
     values = band[:, :, (region & (energy <= least))[0, 0]][0]
     return values @ values.T / values.shape[1]

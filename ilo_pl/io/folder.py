@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 from safetensors import SafetensorError
@@ -23,6 +24,11 @@ MAX_PART = 255
 PNG_COMPRESSION = 3
 # What file systems say that cannot do it, such as some over a network.
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+
+
+def save_png(picture: Image.Image, file: Path | BinaryIO) -> None:
+    """Write a picture as run folders have them."""
+    picture.save(file, "PNG", compress_level=PNG_COMPRESSION)
 
 
 @contextmanager
@@ -188,5 +194,5 @@ class RunFolder:
     def _save(self, name: str, picture: Image.Image) -> Path:
         return self.write(
             f"{name}.png",
-            lambda path: picture.save(path, "PNG", compress_level=PNG_COMPRESSION),
+            lambda path: save_png(picture, path),
         )

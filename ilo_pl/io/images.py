@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, ImageSequence
 from torch import Tensor
+from torch.nn import functional as F
 
 from ilo_pl.io.colour import Profile, grey_curve, profile_of, to_srgb
 from ilo_pl.io.encoded import PictureFile, open_bytes
@@ -61,6 +62,12 @@ def to_picture(image: Tensor) -> Image.Image:
     """
     data = to_bytes(image) if image.is_floating_point() else image
     return Image.fromarray(np.ascontiguousarray(data.permute(1, 2, 0).cpu().numpy()))
+
+
+def shrunk(images: Tensor, side: int) -> Tensor:
+    """Average images ``(B, C, H, W)`` down to a longer side of so many pixels; smaller ones stay as they are."""
+    factor = side / max(images.shape[-2:])
+    return images if factor >= 1 else F.interpolate(images, scale_factor=factor, mode="area")
 
 
 def image_size(path: PictureFile) -> tuple[int, int]:

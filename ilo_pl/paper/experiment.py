@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor
 
-from ilo_pl.config.differences import changes
+from ilo_pl.config.differences import changes, other_settings
 from ilo_pl.config.saved import load_run_config, read_yaml
 from ilo_pl.errors import ConfigurationError, IloError, unknown
 from ilo_pl.evaluation.metrics import Scorer, Scores
@@ -108,10 +108,7 @@ def _check_run(planned: PlannedRun, generator: SplitGenerator) -> None:
     # The images are compared themselves, wherever the folder is.
     changed = changes(before, now, ignored=["input"])
     if changed:
-        raise ConfigurationError(
-            f"{planned.folder.path} was run with other settings: {'; '.join(changed)}.",
-            hint="Resume with the settings it was started with, or give another folder with output=...",
-        )
+        raise other_settings(planned.folder.path, changed)
 
 
 def _prepare(plan: Plan, folder: RunFolder) -> dict[str, Path]:

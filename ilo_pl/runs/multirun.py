@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ilo_pl.config.compose import load_config
-from ilo_pl.config.differences import changes
+from ilo_pl.config.differences import changes, other_settings
 from ilo_pl.config.overrides import expanded, read_overrides, value_text
 from ilo_pl.config.run import RUN_PATHS, RunConfig
 from ilo_pl.config.saved import is_run, load_run_config
@@ -177,10 +177,7 @@ def _is_done(folder: RunFolder, member: Member, row: Mapping[str, object]) -> bo
     before, now = (c.model_dump() for c in (load_run_config(place), member.config))
     different = changes(before, now)
     if different and not member.config.allow_changes:
-        raise ConfigurationError(
-            f"{place} was run with other settings: {'; '.join(different)}.",
-            hint="Resume with the settings it was begun with, or give another folder with output=...",
-        )
+        raise other_settings(place, different)
     return not different
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ilo_pl.evaluation.metrics import Scores
 from ilo_pl.generators.config import GeneratorConfig
 from ilo_pl.inversion.reconstruction import Reconstruction
-from ilo_pl.io.folder import PNG_COMPRESSION
+from ilo_pl.io.folder import save_png
 from ilo_pl.io.images import to_bytes, to_picture
 from ilo_pl.runs.latents import latents_bytes
 
@@ -77,5 +77,5 @@ class Outcome:
 def png(image: Tensor) -> bytes:
     """Return an image ``(3 or 4, H, W)`` in [-1, 1] as a PNG file."""
     file = io.BytesIO()
-    to_picture(image).save(file, "PNG", compress_level=PNG_COMPRESSION)
+    save_png(to_picture(image), file)
     return file.getvalue()
