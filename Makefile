@@ -23,19 +23,19 @@ demo: $(VENV)/installed
 
 test: test-newest test-oldest
 
+# Two processes of one thread each: most tests are small, and with two threads small tensors wait for each other.
 test-newest: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-# Old versions warn of newer ones beside them, so warnings are no errors there. One thread: with two, small tensors wait for
-# each other where the machine has other work.
+# Old versions warn of newer ones beside them, so warnings are no errors there.
 test-oldest: $(OLDEST)/installed
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/pytest -W default -p no:cacheprovider $(SELECTION)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/pytest -n 2 --dist worksteal -W default -p no:cacheprovider $(SELECTION)
 
 # Takes the Python at hand with what it has, torch above all; wheels/ may bring what it lacks.
 test-gpu:
@@ -69,7 +69,7 @@ $(VENV)/installed-docs: Makefile pyproject.toml setup.cfg | $(VENV)/bin/python
 
 $(OLDEST)/installed: tests/oldest.txt pyproject.toml setup.cfg
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -r tests/oldest.txt "pytest>=8" "hypothesis>=6" -e .
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -r tests/oldest.txt "pytest>=8" "pytest-xdist>=3.5" "hypothesis>=6" -e .
 	touch $@
 
 clean:
