@@ -9,6 +9,7 @@ and ``remote``, and moto for the store.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -136,6 +137,30 @@ def stopping(output: Path, batches: int) -> Callable[..., None]:
     return watch
 
 
+class Memory:
+    """Notes, as batches are done, the MB of the driver and of its largest worker."""
+
+    def __init__(self, output: Path, batches: int) -> None:
+        self._output, self._apart = output, batches / 40
+        self._seen: list[tuple[int, float, float]] = [(0, 0.0, 0.0)]
+
+    def __call__(self, process: subprocess.Popen[Any]) -> None:
+        """Look on until a run ends."""
+        while process.poll() is None:
+            done, workers = count(self._output), workers_of(process)
+            if workers and done >= self._seen[-1][0] + self._apart:
+                with contextlib.suppress(psutil.Error):
+                    driver = psutil.Process(process.pid).memory_info().rss / 1e6
+                    largest = max(w.memory_info().rss / 1e6 for w in workers)
+                    self._seen.append((done, driver, largest))
+            time.sleep(1)
+
+    def tell(self) -> None:
+        """Print a line behind a quarter of the notes, and of the last."""
+        for done, driver, worker in (self._seen[len(self._seen) // 4], self._seen[-1]):
+            print(f"  {done} batches: driver {driver:.0f} MB, largest worker {worker:.0f} MB")
+
+
 class Faulty:
     """A store that refuses a share of the requests, and answers a share of them late.
 
@@ -223,7 +248,9 @@ def main() -> None:
         output = folder / name
         shutil.rmtree(output, ignore_errors=True)
         if name == "ray":
-            show(name, str(output), str(inputs))
+            memory = Memory(output, batches)
+            show(name, str(output), str(inputs), memory)
+            memory.tell()
         elif name == "kills":
             killed = [0]
             show(name, str(output), str(inputs), killing(output, given.kills, batches, killed))

@@ -1,7 +1,7 @@
 """What a cluster makes of batches: a simulation of the schedule with stragglers and failures.
 
     python scripts/simulate_cluster.py                        the table of docs/scaling.md
-    python scripts/simulate_cluster.py --check summary.json [--kills 20] [--restart 20] [--batch 8]
+    python scripts/simulate_cluster.py --check summary.json [--kills 20] [--restart 3.5] [--batch 8]
 
 Each worker takes the next batch when it has none, holds it for a time drawn around its mean, and loses it when it dies:
 the batch goes to the front of the line, the worker comes back after a while. The driver takes each result, one after the
@@ -35,6 +35,7 @@ class Cluster:
         slow_share, slow_factor: how many batches take how many times as long.
         life: mean seconds until a worker dies.
         restart: seconds until it is back.
+        start: seconds until workers are there at first.
         driver: seconds of the driver for each batch.
         bytes: read and written for each image.
         bandwidth: bytes a second of the store, for all; of one worker a hundredth of a terabit is enough.
@@ -50,6 +51,7 @@ class Cluster:
     slow_factor: float = 5.0
     life: float = math.inf
     restart: float = 60.0
+    start: float = 0.0
     driver: float = 0.005
     bytes: float = 0.0
     bandwidth: float = math.inf
@@ -79,9 +81,9 @@ def simulate(cluster: Cluster, seed: int = 0) -> Course:
     share = min(cluster.line, cluster.bandwidth / cluster.workers)
     transfer = cluster.images * cluster.bytes / share
     waiting = cluster.units
-    dies = [_life(cluster, chance) for _ in range(cluster.workers)]
+    dies = [cluster.start + _life(cluster, chance) for _ in range(cluster.workers)]
     # When, who, and how long it held the batch that ends then; without one it is free.
-    events = [(0.0, worker, 0.0) for worker in range(cluster.workers)]
+    events = [(cluster.start, worker, 0.0) for worker in range(cluster.workers)]
     driver = busy = lost = 0.0
     deaths = running = 0
     while waiting or running:
@@ -165,9 +167,11 @@ def check(summary: Path, batch: int, kills: int, restart: float) -> None:
         spread=0.2,
         slow_share=0.0,
         restart=restart,
+        start=restart,
     )
-    if kills:
-        cluster = replace(cluster, life=seen["seconds"] * seen["workers"] / kills)
+    if kills:  # Only who is there can die.
+        there = seen["workers"] * (seen["seconds"] - restart) - kills * restart
+        cluster = replace(cluster, life=max(there / kills, 1e-3))
     courses = [simulate(cluster, seed) for seed in range(20)]
     times = sorted(course.seconds for course in courses)
     print(
@@ -182,7 +186,7 @@ def main() -> None:
     parser.add_argument("--check", type=Path)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--restart", type=float, default=20.0)
+    parser.add_argument("--restart", type=float, default=3.5)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--seconds", type=float, nargs="*", default=[21.6, 4.0, 0.5])
     parser.add_argument("--bytes", type=float, default=12e6)
