@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import pytorch_lightning as pl
@@ -58,8 +58,13 @@ def make_task(tiny: TinyGenerator, truth: Tensor, mask: Mask) -> Callable[..., I
 def fit() -> Callable[..., ILOInversion]:
     """Fit a task with a plain Trainer; extra arguments go to the Trainer."""
 
-    def run(task: InverseTask, ckpt_path: str | None = None, **options: Any) -> ILOInversion:
-        inversion = ILOInversion(task)
+    def run(
+        task: InverseTask,
+        ckpt_path: str | None = None,
+        compile: bool | Literal["auto"] = "auto",
+        **options: Any,
+    ) -> ILOInversion:
+        inversion = ILOInversion(task, compile=compile)
         options = {"logger": False, "enable_checkpointing": False, **options}
         trainer = pl.Trainer(
             accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, **options

@@ -97,15 +97,16 @@ def stiff_directions(
         Orthonormal rows ``(B, r, D)`` and eigenvalues ``(B, r)``, not below 0.
     """
     images, chains = len(probes), len(at) // len(probes)
-    base = at.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        here = measure(base)
 
     def curvature(moves: Tensor) -> Tensor:
         """Return J' J of each chain times a direction of its own, ``(B, C, D)`` both."""
+        # A graph for each: compiled segments give up what they saved at their first backward.
+        base = at.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            here = measure(base)
         with torch.no_grad():
             change = (measure(base + REACH * moves.flatten(0, 1)) - here) / REACH
-        back: Tensor = torch.autograd.grad(here, base, change, retain_graph=True)[0]
+        back: Tensor = torch.autograd.grad(here, base, change)[0]
         return back.view_as(moves)
 
     def shared(rows: Tensor) -> Tensor:

@@ -91,6 +91,20 @@ def test_samples_do_not_depend_on_the_neighbours(make_task: MakeTask, fit: Fit) 
 
 
 @unmixed
+def test_compiled_segments_can_be_sampled_too(make_task: MakeTask, fit: Fit) -> None:
+    """Finding directions differentiates the same place many times, which compiled segments allow once."""
+    keys = {"samples": 4, "chains": 2, "burn_in": 4, "thin": 2, "leaps": 2, "directions": 4}
+    before: dict[str, Any] = {"latent_layout": "shared", "steps": 2, "losses": {"mse": 1.0}}
+    plan = load_method("ilo_posterior", splits=[0], posterior=keys, **before)
+    eager, compiled = (
+        fit(make_task(plan, (0,), noise_sigma=0.5), compile=mode).results["ann"].posterior
+        for mode in (False, True)
+    )
+    assert eager is not None and compiled is not None
+    assert int((eager.samples.int() - compiled.samples.int()).abs().max()) <= 1
+
+
+@unmixed
 def test_the_result_is_the_mean_and_its_latents_regenerate_it(
     make_task: MakeTask, fit: Fit, tiny: TinyGenerator
 ) -> None:
