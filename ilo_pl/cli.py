@@ -7,6 +7,7 @@ import platform
 import sys
 import textwrap
 import warnings
+from dataclasses import asdict
 from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
@@ -26,7 +27,6 @@ from ilo_pl.paper.report_command import report
 from ilo_pl.prepare.command import prepare
 
 if TYPE_CHECKING:
-    from ilo_pl.config.run import RunConfig
     from ilo_pl.paper.theory_keys import TheoryKeys
 
 PROGRAM = "ilo-pl"
@@ -50,7 +50,9 @@ def cli() -> None:
 @cli.command()
 @run_keys(metavar="input=FILE_OR_FOLDER output=DIR [key=value ...]")
 @click.option("-m", "--multirun", is_flag=True, help="A run for every combination of values.")
-def invert(overrides: tuple[str, ...], multirun: bool) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each image and the end.")
+def invert(overrides: tuple[str, ...], multirun: bool, quiet: bool, as_json: bool) -> None:
     """Invert an image or a folder of images.
 
     \b
@@ -69,57 +71,32 @@ def invert(overrides: tuple[str, ...], multirun: bool) -> None:
     from pytorch_lightning.utilities import rank_zero_only
 
     from ilo_pl.config.compose import load_config
-    from ilo_pl.evaluation.report import scores_table
-    from ilo_pl.runs.ledger import FAILURES
     from ilo_pl.runs.multirun import run_all
     from ilo_pl.runs.run import run
+    from ilo_pl.runs.telling import Teller
 
     if multirun:
+        if as_json:
+            raise click.UsageError("--json is of one run; a sweep has multirun.csv.")
         let_interrupts_unwind()
-        done = run_all(overrides, Console(), Console(stderr=True))
-        click.get_current_context().exit(0 if done else SOME_FAILED)
+        out, progress = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
+        complete = run_all(overrides, out, progress)
+        click.get_current_context().exit(0 if complete else SOME_FAILED)
     config = load_config(overrides)
     let_interrupts_unwind()
+    teller = Teller(config, quiet=quiet, as_json=as_json)
     if config.engine.name == "ray":
-        _invert_by_ray(config)
-        return
-    scores = run(config, Console(stderr=True), config.method.name, launch=True)
-    if rank_zero_only.rank:  # type: ignore[attr-defined]
-        return
-    console = Console()
-    if scores:
-        console.print(scores_table("", [(config.method.name, scores)]))
-    pages = (Path(config.output) / name for name in ("report.html", "grid.png"))
-    page = next(path for path in pages if path.exists())
-    console.print(f"Results are in {config.output}: look at {page}", markup=False, soft_wrap=True)
-    if (failures := Path(config.output) / FAILURES).exists():
-        console.print(
-            f"Some images could not be used: see {failures}", markup=False, soft_wrap=True
-        )
-        click.get_current_context().exit(SOME_FAILED)
+        from ilo_pl.cluster.engine import run_ray
 
-
-def _invert_by_ray(config: RunConfig) -> None:
-    """Run by Ray, and say where the results are."""
-    from ilo_pl.cluster.engine import run_ray
-
-    summary = run_ray(config, Console(stderr=True))
-    console = Console()
-    text = (
-        f"{summary.before + summary.images - summary.failed} images are in {config.output}/results"
-    )
-    if summary.images:
-        text += f"; {summary.images} by {summary.workers} workers in {summary.seconds:.0f} s"
-    console.print(f"{text}.", markup=False, soft_wrap=True)
-    if summary.failed or summary.unfinished:
-        more = f", {len(summary.unfinished)} batches unfinished" if summary.unfinished else ""
-        place = f"{config.output}/failures"
-        console.print(
-            f"Some images could not be used ({summary.failed}{more}): see {place}",
-            markup=False,
-            soft_wrap=True,
-        )
-        click.get_current_context().exit(SOME_FAILED)
+        done = run_ray(config, teller.console)
+        lines = done.lines(config.output)
+        complete = teller.end_of_cluster(done.complete, lines, asdict(done))
+    else:
+        scores = run(config, teller.console, config.method.name, launch=True, each=teller.each)
+        if rank_zero_only.rank:  # type: ignore[attr-defined]
+            return
+        complete = teller.end(scores)
+    click.get_current_context().exit(0 if complete else SOME_FAILED)
 
 
 cli.add_command(app)

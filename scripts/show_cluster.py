@@ -138,7 +138,7 @@ def stopping(output: Path, batches: int) -> Callable[..., None]:
 
 
 class Memory:
-    """Notes, as batches are done, the MB of the driver and of its largest worker."""
+    """Notes, as batches are done, the MB that the driver and its largest worker share with nobody."""
 
     def __init__(self, output: Path, batches: int) -> None:
         self._output, self._apart = output, batches / 40
@@ -150,8 +150,8 @@ class Memory:
             done, workers = count(self._output), workers_of(process)
             if workers and done >= self._seen[-1][0] + self._apart:
                 with contextlib.suppress(psutil.Error):
-                    driver = psutil.Process(process.pid).memory_info().rss / 1e6
-                    largest = max(w.memory_info().rss / 1e6 for w in workers)
+                    driver = psutil.Process(process.pid).memory_full_info().uss / 1e6
+                    largest = max(w.memory_full_info().uss / 1e6 for w in workers)
                     self._seen.append((done, driver, largest))
             time.sleep(1)
 

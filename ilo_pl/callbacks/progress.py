@@ -49,6 +49,11 @@ class StageProgress(ProgressBar):
         """
         self._placed, self._done, self._total = True, done, total
 
+    def fill(self) -> None:
+        """Show all batches as done, also those of other processes and those of which no image could be used."""
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=self._total)
+
     def close(self) -> None:
         """Leave the bar on the screen."""
         if self._progress is not None:

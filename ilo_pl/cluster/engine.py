@@ -70,6 +70,24 @@ class Summary:
             setattr(self, name, getattr(self, name) + float(row[name]))
         self.busy = self.read + self.searched + self.written
 
+    @property
+    def complete(self) -> bool:
+        """Whether every image has a result."""
+        return not (self.failed or self.unfinished)
+
+    def lines(self, output: str) -> list[str]:
+        """Return what there is to say of it."""
+        text = f"{self.before + self.images - self.failed} images are in {output}/results"
+        if self.images:
+            text += f"; {self.images} by {self.workers} workers in {self.seconds:.0f} s"
+        said = [f"{text}."]
+        if not self.complete:
+            left = f", {len(self.unfinished)} batches unfinished" if self.unfinished else ""
+            said.append(
+                f"Some images could not be used ({self.failed}{left}): see {output}/failures"
+            )
+        return said
+
 
 def run_ray(config: RunConfig, console: Console) -> Summary:
     """Search every image of the input that the output has no result of.

@@ -14,6 +14,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -42,6 +43,7 @@ class Ledger:
         units: ids of the images of each batch; their composition depends on nothing but the run.
         files: the files that the run belongs to; see :func:`~ilo_pl.runs.content.belongings`.
         told: is given a line about each batch whose results are made again.
+        each: is given each batch that this process finishes.
     """
 
     def __init__(
@@ -50,11 +52,13 @@ class Ledger:
         units: Sequence[tuple[str, ...]],
         files: Mapping[str, Path] | None = None,
         told: Callable[[str], object] = _log.warning,
+        each: Callable[[Entry], object] | None = None,
     ) -> None:
         self.folder = folder
         self._units = tuple(units)
         self._files = dict(files or {})
         self._told = told
+        self._each = each
         self._entries: dict[int, Entry] = {}
         self._locks = Locks(folder.inside("state/locks"))
         self._begun: set[int] = set()
@@ -178,8 +182,12 @@ class Ledger:
             entry = self._read(unit)
             if entry is None:
                 return False
-            self._entries[unit] = entry
+            self._keep(unit, entry)
         return True
+
+    def _keep(self, unit: int, entry: Entry) -> None:
+        """Remember a batch for :meth:`close`, without what its files hold: that is on the disk, and would fill memory."""
+        self._entries[unit] = replace(entry, files={})
 
     def _read(self, unit: int) -> Entry | None:
         try:
@@ -223,12 +231,14 @@ class Ledger:
         """
         self.check_there()
         self.folder.write_text(f"state/units/{unit:05d}.json", entry.text())
-        self._entries[unit] = entry
+        self._keep(unit, entry)
         if unit in self._begun:
             self._leave(unit)
         _log.info("batch %d is done: %s", unit, ", ".join(entry.ids))
         for file in self.checkpoint(unit).parent.glob(f"{unit:05d}.ckpt*"):
             _remove(file)
+        if self._each is not None:
+            self._each(entry)
 
     def checkpoint(self, unit: int) -> Path:
         """Return the path of a batch's checkpoint."""

@@ -107,6 +107,7 @@ def _search(one: _UnitSearch, ledger: Ledger, place: Place, stop: StopSignals) -
         stop.raise_if_received()
         others.wait(lambda: stop.received)
         stop.raise_if_received()
+        one.progress.fill()
     except BaseException:
         others.kill(signal.SIGTERM)
         others.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -43,6 +43,7 @@ def run(
     callbacks: Sequence[pl.Callback] = (),
     *,
     launch: bool = False,
+    each: Callable[[Entry], object] | None = None,
 ) -> list[Scores] | list[GuidedScores]:
     """Invert every input image and write the run folder.
 
@@ -55,6 +56,7 @@ def run(
         label: a word in front of it.
         callbacks: further ones for the Trainers; a method outside the engine has none.
         launch: whether the command may be started once more for each further device.
+        each: is given each batch that this process has finished, perhaps by another thread.
 
     Returns:
         The scores, if references were given or a classifier was followed; none in further processes.
@@ -65,11 +67,15 @@ def run(
     """
     with reached(config.input or "") as given:
         ready = assemble(config, given, launch)
-        return _run(ready, console, label, callbacks)
+        return _run(ready, console, label, callbacks, each)
 
 
 def _run(
-    ready: Assembly, console: Console, label: str, callbacks: Sequence[pl.Callback]
+    ready: Assembly,
+    console: Console,
+    label: str,
+    callbacks: Sequence[pl.Callback],
+    each: Callable[[Entry], object] | None,
 ) -> list[Scores] | list[GuidedScores]:
     # One process draws for all.
     console.quiet |= ready.place.rank > 0
@@ -82,11 +88,10 @@ def _run(
     if share:
         console.print(f"{share:.1%} of the pixels are missing.", highlight=False)
     if ready.task is None:
-        whole = _restore(ready, console, label)
+        whole = _restore(ready, console, label, each)
     else:
-        whole = _search(
-            ready, console, [StageProgress(console, label), *_watchers(ready), *callbacks]
-        )
+        watching = [StageProgress(console, label), *_watchers(ready), *callbacks]
+        whole = _search(ready, console, watching, each)
     if ready.place.rank:
         return []
     scores = _conclude(ready, whole)
@@ -127,13 +132,18 @@ def check(config: RunConfig) -> None:
         assemble(config, given, launch=False)
 
 
-def _search(ready: Assembly, console: Console, callbacks: Sequence[pl.Callback]) -> Entry:
+def _search(
+    ready: Assembly,
+    console: Console,
+    callbacks: Sequence[pl.Callback],
+    each: Callable[[Entry], object] | None,
+) -> Entry:
     """Run the engine; further processes return nothing of use."""
     config, place, ids, task = ready.config, ready.place, ready.source.ids, ready.task
     assert task is not None
     units = [tuple(ids[i] for i in unit) for unit in task.units]
     ledger = Ledger(
-        ready.folder, units, ready.files, lambda text: console.print(text, markup=False)
+        ready.folder, units, ready.files, lambda text: console.print(text, markup=False), each
     )
     if place.rank > 0:
         ledger.join(config)
@@ -160,11 +170,14 @@ def _conclude(ready: Assembly, whole: Entry) -> list[Scores] | list[GuidedScores
     return scores
 
 
-def _restore(ready: Assembly, console: Console, label: str) -> Entry:
+def _restore(
+    ready: Assembly, console: Console, label: str, each: Callable[[Entry], object] | None
+) -> Entry:
     """Run the method outside the engine, with a line that says where it is."""
     config, source, folder = ready.config, ready.source, ready.folder
     assert config.outside is not None
-    one_by_one = Ledger(folder, [(image_id,) for image_id in source.ids], ready.files)
+    units = [(image_id,) for image_id in source.ids]
+    one_by_one = Ledger(folder, units, ready.files, each=each)
     one_by_one.begin(config)
     with console.status("") as status:
         entries = restore(
