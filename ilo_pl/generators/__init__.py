@@ -30,6 +30,18 @@ def _biggan_deep(weights: Path | None, class_index: int | None = None) -> SplitG
     return BigGANDeep.pretrained(weights, class_index=class_index)
 
 
+def _gan_faces(weights: Path | None, seed: int) -> SplitGenerator:
+    from ilo_pl.generators.dcgan import load_dcgan
+
+    return load_dcgan("gan_faces", weights)
+
+
+def _omniart_eyes(weights: Path | None, class_index: int | None = None) -> SplitGenerator:
+    from ilo_pl.generators.dcgan import load_dcgan
+
+    return load_dcgan("omniart_eyes", weights, class_index)
+
+
 def _tiny(weights: Path | None, seed: int) -> SplitGenerator:
     if weights is not None:
         raise ConfigurationError(
@@ -41,13 +53,16 @@ def _tiny(weights: Path | None, seed: int) -> SplitGenerator:
 
 GENERATORS: dict[str, Maker] = {
     "biggan_deep": lambda weights, seed: _biggan_deep(weights),
+    "gan_faces": _gan_faces,
     "mobilestylegan_ffhq": lambda weights, seed: MobileStyleGAN.pretrained(weights),
+    "omniart_eyes": lambda weights, seed: _omniart_eyes(weights),
     "stylegan2": lambda weights, seed: _stylegan2(weights),
     "tiny": _tiny,
 }
 # Those whose networks can have classes.
 CONDITIONAL: dict[str, Callable[[Path | None, int | None], SplitGenerator]] = {
     "biggan_deep": _biggan_deep,
+    "omniart_eyes": _omniart_eyes,
     "stylegan2": _stylegan2,
 }
 
